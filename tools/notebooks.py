@@ -1,10 +1,10 @@
 """Notebooks as the repository keeps them: no outputs, one kernel, ids that follow the content, one set-up cell.
 
-    python tools/notebooks.py format [NOTEBOOK ...]        put them in that form (all where none is named)
-    python tools/notebooks.py check [NOTEBOOK ...]         fail where one is not in that form
-    python tools/notebooks.py from-markdown TEXT NOTEBOOK  make a notebook from MyST notebook text
-    python tools/notebooks.py to-markdown NOTEBOOK TEXT    and back
-    python tools/notebooks.py execute NOTEBOOK ...         run copies with nbmake, in _build/try
+python tools/notebooks.py format [NOTEBOOK ...]        put them in that form (all where none is named)
+python tools/notebooks.py check [NOTEBOOK ...]         fail where one is not in that form
+python tools/notebooks.py from-markdown TEXT NOTEBOOK  make a notebook from MyST notebook text
+python tools/notebooks.py to-markdown NOTEBOOK TEXT    and back
+python tools/notebooks.py execute NOTEBOOK ...         run copies with nbmake, in executed/try
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import ast
 import hashlib
-import os
+import itertools
 import re
 import shutil
 import subprocess
@@ -101,7 +101,7 @@ def faults(path: Path) -> list[str]:
             found.append(f"draws without alternative text (metadata mystnb.image.alt) in the cell {start!r}")
     if levels.count(1) != 1:
         found.append(f"has {levels.count(1)} headings of the first level; a page has one")
-    if any(after > before + 1 for before, after in zip(levels, levels[1:], strict=False)):
+    if any(after > before + 1 for before, after in itertools.pairwise(levels)):
         found.append("skips a heading level")
     return found
 
@@ -125,17 +125,17 @@ def nameless_pictures(notebook: NotebookNode) -> list[str]:
 
 
 def execute(paths: list[Path]) -> int:
-    """Run copies of the notebooks under _build/try, leaving the sources as they are."""
+    """Run copies of the notebooks under executed/try, leaving the sources as they are."""
     copies = []
     for path in paths:
-        copy = ROOT / "_build" / "try" / path.resolve().relative_to(ROOT)
+        copy = ROOT / "executed" / "try" / path.resolve().relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
         copies.append(copy)
     start = time.perf_counter()
-    options = ["--nbmake", "--overwrite", "--nbmake-timeout=600", "-q", "-p", "no:cacheprovider", "--rootdir", str(ROOT)]
+    options = ["--nbmake", "--overwrite", "--nbmake-timeout=600", "-p", "no:cacheprovider"]
     command = [sys.executable, "-m", "pytest", *options, *map(str, copies)]
-    code = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}).returncode
+    code = subprocess.run(command, cwd=ROOT).returncode
     for copy in copies:
         print(f"{copy.relative_to(ROOT)}: pictures without alternative text: {nameless_pictures(read(copy)) or 'none'}")
     print(f"{time.perf_counter() - start:.1f} s")

@@ -18,8 +18,8 @@ URL = re.compile(r"https://[\w.-]+(/[\w.-]+)+")
 def repository(environment: dict[str, str] | None = None) -> str:
     """The repository's web address without a trailing slash, or "" where none is set.
 
-    `GITHUB_REPOSITORY` ("owner/name", set by GitHub Actions) goes before pyproject.toml, so that a fork's site points at
-    the fork.
+    `GITHUB_REPOSITORY` ("owner/name", set by GitHub Actions) goes before pyproject.toml, so that a fork's site points
+    at the fork.
     """
     environment = os.environ if environment is None else environment
     if fork := environment.get("GITHUB_REPOSITORY"):

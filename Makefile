@@ -1,0 +1,53 @@
+# The two commands are `make book` and `make test`. `make` alone lists all.
+PYTHON ?= python3
+BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+PORT ?= 8000
+
+.DEFAULT_GOAL := help
+.PHONY: help env book serve test quick lint format clean colab-check repository requirements
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+env:  ## make or update .venv, the book's environment
+	@$(PYTHON) tools/environment.py book
+
+book: env  ## execute what changed and build the site into _build/html
+	@$(BIN)/python tools/build.py site
+
+serve:  ## show the built site on http://127.0.0.1:8000 (PORT=… for another port)
+	@test -f _build/html/index.html || { echo "There is no site yet. Remedy: make book"; exit 1; }
+	$(PYTHON) -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
+
+test: env  ## unit tests, then every chapter
+	@echo "==> unit tests"
+	@$(BIN)/python -m pytest
+	@$(BIN)/python tools/build.py test
+
+quick: env  ## unit tests alone, under a minute
+	@$(BIN)/python -m pytest
+
+lint: env  ## code style, and notebooks in their stored form
+	@$(BIN)/python -m ruff check
+	@$(BIN)/python -m ruff format --check
+	@$(BIN)/python tools/notebooks.py check
+
+format: env  ## put code and notebooks into the form that lint asks for
+	@$(BIN)/python -m ruff check --fix-only --quiet
+	@$(BIN)/python -m ruff format
+	@$(BIN)/python tools/notebooks.py format
+
+colab-check: env  ## run each notebook alone, as Colab would (needs Python 3.13)
+	@$(PYTHON) tools/environment.py colab
+	@$(BIN)/python tools/colab_check.py
+
+repository: env  ## say where the repository lives: make repository URL=https://github.com/OWNER/NAME
+	@$(BIN)/python tools/repository.py $(URL)
+
+requirements:  ## compile requirements*.txt anew (needs uv)
+	uv pip compile --universal --python-version 3.11 --fork-strategy fewest --no-annotate --no-header -q \
+		requirements.in -o requirements.txt
+	uv pip compile --python-version 3.13 --no-annotate --no-header -q requirements-colab.in -o requirements-colab.txt
+
+clean:  ## remove what was built; environments, data and trained models stay
+	rm -rf _build executed .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,162 @@
+"""Execute the chapters once, for the test and for the site.
+
+    python tools/build.py test                   execute every notebook
+    python tools/build.py site                   execute what has no up-to-date execution, then build the site
+    python tools/build.py test --only NOTEBOOK   execute one, in executed/alone, beside the site's own
+
+Notebooks are executed by nbmake in copies below `executed/book` (nbmake ignores what lies in a folder named `_build`); the
+site is built from those copies with execution off, so what was tested is what is read. A stamp per notebook says what its
+execution depended on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from notebooks import nameless_pictures, read
+from project import ROOT, chapters, step
+
+EXECUTED = ROOT / "executed"
+BOOK = EXECUTED / "book"
+SOURCES = ("_config.yml", "_toc.yml", "pyproject.toml", "assets", "tools", "chapters")
+SECONDS_PER_CELL = 600
+
+
+def data_listing() -> list[tuple[str, int]]:
+    """Names and sizes of the data on disk: where none lies there, what a chapter showed came from the stand-in."""
+    root = Path(os.environ.get("VQVAE_DATA") or ROOT / "data")
+    return sorted((path.name, path.stat().st_size) for path in root.glob("*/raw/*-ubyte*"))
+
+
+def key(notebook: Path) -> str:
+    """A hash of all that an execution of the notebook depends on."""
+    listing = data_listing()
+    facts = {
+        "python": platform.python_version(),
+        "quick": os.environ.get("VQVAE_QUICK"),
+        "data": listing,
+        # With data on disk it makes no difference whether the stand-in is forbidden.
+        "stand-in": None if listing else os.environ.get("VQVAE_STAND_IN"),
+    }
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for path in [notebook, ROOT / "requirements.txt", *sorted((ROOT / "vqvae_lib").rglob("*.py"))]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+class Progress:
+    """Pytest plugin that prints a line for each notebook and keeps the seconds of those that passed."""
+
+    def __init__(self) -> None:
+        self.passed: dict[Path, float] = {}
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        print(f"\n==> executing {nodeid.split('::')[0]}", flush=True)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call":
+            print(f" {report.outcome} in {report.duration:.1f} s", flush=True)
+            if report.passed:
+                self.passed[Path(report.fspath)] = report.duration
+
+
+def prepare(book: Path) -> None:
+    """Copy all sources but the notebooks into `book`, and remove what is no longer among them."""
+    book.mkdir(parents=True, exist_ok=True)
+    for name in SOURCES:
+        source, target = ROOT / name, book / name
+        if source.is_dir():
+            if name != "chapters":
+                shutil.rmtree(target, ignore_errors=True)
+            ignore = shutil.ignore_patterns("*.ipynb", ".ipynb_checkpoints", "__pycache__")
+            shutil.copytree(source, target, dirs_exist_ok=True, ignore=ignore)
+        else:
+            shutil.copyfile(source, target)
+    for path in (book / "chapters").rglob("*"):
+        if path.is_file() and not (ROOT / path.relative_to(book)).exists():
+            path.unlink()
+
+
+def execute(notebooks: list[Path], book: Path, fresh: bool) -> int:
+    """Execute notebooks in `book` (unless `fresh`, only those without an up-to-date execution); returns an exit status."""
+    prepare(book)
+    targets = {book / path.relative_to(ROOT): path for path in notebooks}
+    stamps = {target: book / "stamps" / f"{target.stem}-{len(target.parts)}.json" for target in targets}
+    stale = []
+    for target, source in targets.items():
+        stamp = stamps[target]
+        done = target.exists() and stamp.exists() and json.loads(stamp.read_text())["key"] == key(source)
+        if done and not fresh:
+            continue
+        stamp.unlink(missing_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+        stale.append(target)
+    print(f"==> {len(stale)} of {len(targets)} notebooks to execute", flush=True)
+    if not stale:
+        return 0
+    keys = {target: hashlib.sha256(targets[target].read_bytes()).hexdigest() for target in stale}
+    progress = Progress()
+    options = ["--nbmake", "--overwrite", f"--nbmake-timeout={SECONDS_PER_CELL}", "-p", "no:cacheprovider"]
+    status = pytest.main([*options, f"--rootdir={book}", *map(str, stale)], plugins=[progress])
+    for target, seconds in progress.passed.items():
+        nameless = nameless_pictures(read(target))
+        if nameless:
+            print(
+                f"{target.relative_to(book)}: pictures without alternative text in the cells {nameless}",
+                file=sys.stderr,
+            )
+            status = status or 1
+        # A source edited while its copy ran is not what was executed.
+        elif keys[target] == hashlib.sha256(targets[target].read_bytes()).hexdigest():
+            stamps[target].parent.mkdir(exist_ok=True)
+            stamps[target].write_text(json.dumps({"key": key(targets[target]), "seconds": round(seconds, 1)}))
+    return int(status)
+
+
+def site() -> int:
+    """Build the site from the executed copies, warnings as errors."""
+    config = yaml.safe_load((BOOK / "_config.yml").read_text(encoding="utf-8"))
+    config["execute"]["execute_notebooks"] = "off"
+    (BOOK / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    jupyter_book = [sys.executable, "-m", "jupyter_book.cli.main"]
+    command = [*jupyter_book, "build", str(BOOK), "--path-output", str(ROOT), "-n", "-W", "--keep-going", "-q"]
+    status = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(BOOK / "tools")}).returncode
+    if status == 0:
+        print(f"The book is at {ROOT / '_build' / 'html' / 'index.html'}")
+    return status
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("action", choices=["test", "site"])
+    parser.add_argument("--only", type=Path, help="one notebook")
+    arguments = parser.parse_args()
+    if arguments.action == "site" and os.environ.get("VQVAE_QUICK"):
+        print(
+            "VQVAE_QUICK shortens training and is never published. Remedy: unset it and build again.", file=sys.stderr
+        )
+        return 2
+    if arguments.only:
+        with step(f"executing {arguments.only}"):
+            return execute([arguments.only.resolve()], EXECUTED / "alone", fresh=True)
+    with step("executing the chapters"):
+        status = execute(chapters(), BOOK, fresh=arguments.action == "test")
+    if status or arguments.action == "test":
+        return status
+    with step("building the site"):
+        return site()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
