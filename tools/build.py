@@ -4,9 +4,9 @@
     python tools/build.py site                   execute what has no up-to-date execution, then build the site
     python tools/build.py test --only NOTEBOOK   execute one, in executed/alone, beside the site's own
 
-Notebooks are executed by nbmake in copies below `executed/book` (nbmake ignores what lies in a folder named `_build`); the
-site is built from those copies with execution off, so what was tested is what is read. A stamp per notebook says what its
-execution depended on.
+Notebooks are executed by nbmake in copies below `executed/book` (nbmake ignores what lies in a folder named `_build`);
+the site is built from those copies with execution off, so what was tested is what is read. A stamp per notebook says
+what its execution depended on.
 """
 
 from __future__ import annotations
@@ -38,26 +38,28 @@ def data_listing() -> list[tuple[str, int]]:
     return sorted((path.name, path.stat().st_size) for path in root.glob("*/raw/*-ubyte*"))
 
 
-def key(notebook: Path) -> str:
-    """A hash of all that an execution of the notebook depends on."""
-    listing = data_listing()
-    facts = {
-        "python": platform.python_version(),
-        "quick": os.environ.get("VQVAE_QUICK"),
-        "data": listing,
-        # With data on disk it makes no difference whether the stand-in is forbidden.
-        "stand-in": None if listing else os.environ.get("VQVAE_STAND_IN"),
-    }
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+def code_key(notebook: Path) -> str:
+    """A hash of the code that an execution of the notebook depends on."""
+    digest = hashlib.sha256(platform.python_version().encode())
     for path in [notebook, ROOT / "requirements.txt", *sorted((ROOT / "vqvae_lib").rglob("*.py"))]:
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
+def key(notebook: Path) -> str:
+    """A hash of all that an execution of the notebook depends on: code, data and mode."""
+    listing = data_listing()
+    # With data on disk it makes no difference whether the stand-in is forbidden.
+    stand_in = None if listing else os.environ.get("VQVAE_STAND_IN")
+    facts = [code_key(notebook), listing, stand_in, os.environ.get("VQVAE_QUICK")]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
 class Progress:
     """Pytest plugin that prints a line for each notebook and keeps the seconds of those that passed."""
 
-    def __init__(self) -> None:
+    def __init__(self, book: Path) -> None:
+        self.book = book
         self.passed: dict[Path, float] = {}
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
@@ -67,7 +69,7 @@ class Progress:
         if report.when == "call":
             print(f" {report.outcome} in {report.duration:.1f} s", flush=True)
             if report.passed:
-                self.passed[Path(report.fspath)] = report.duration
+                self.passed[self.book / report.fspath] = report.duration
 
 
 def prepare(book: Path) -> None:
@@ -88,7 +90,7 @@ def prepare(book: Path) -> None:
 
 
 def execute(notebooks: list[Path], book: Path, fresh: bool) -> int:
-    """Execute notebooks in `book` (unless `fresh`, only those without an up-to-date execution); returns an exit status."""
+    """Execute notebooks in `book`, all where `fresh`, else those without an up-to-date execution; an exit status."""
     prepare(book)
     targets = {book / path.relative_to(ROOT): path for path in notebooks}
     stamps = {target: book / "stamps" / f"{target.stem}-{len(target.parts)}.json" for target in targets}
@@ -105,8 +107,8 @@ def execute(notebooks: list[Path], book: Path, fresh: bool) -> int:
     print(f"==> {len(stale)} of {len(targets)} notebooks to execute", flush=True)
     if not stale:
         return 0
-    keys = {target: hashlib.sha256(targets[target].read_bytes()).hexdigest() for target in stale}
-    progress = Progress()
+    started = {target: code_key(targets[target]) for target in stale}
+    progress = Progress(book)
     options = ["--nbmake", "--overwrite", f"--nbmake-timeout={SECONDS_PER_CELL}", "-p", "no:cacheprovider"]
     status = pytest.main([*options, f"--rootdir={book}", *map(str, stale)], plugins=[progress])
     for target, seconds in progress.passed.items():
@@ -117,8 +119,8 @@ def execute(notebooks: list[Path], book: Path, fresh: bool) -> int:
                 file=sys.stderr,
             )
             status = status or 1
-        # A source edited while its copy ran is not what was executed.
-        elif keys[target] == hashlib.sha256(targets[target].read_bytes()).hexdigest():
+        # Code edited during the run is not what was executed. Data is looked at now: the run may have downloaded it.
+        elif started[target] == code_key(targets[target]):
             stamps[target].parent.mkdir(exist_ok=True)
             stamps[target].write_text(json.dumps({"key": key(targets[target]), "seconds": round(seconds, 1)}))
     return int(status)
@@ -129,9 +131,9 @@ def site() -> int:
     config = yaml.safe_load((BOOK / "_config.yml").read_text(encoding="utf-8"))
     config["execute"]["execute_notebooks"] = "off"
     (BOOK / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-    jupyter_book = [sys.executable, "-m", "jupyter_book.cli.main"]
-    command = [*jupyter_book, "build", str(BOOK), "--path-output", str(ROOT), "-n", "-W", "--keep-going", "-q"]
-    status = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(BOOK / "tools")}).returncode
+    jupyter_book = shutil.which("jupyter-book", path=Path(sys.executable).parent)
+    command = [jupyter_book, "build", str(BOOK), "--path-output", str(ROOT), "-n", "-W", "--keep-going", "--all", "-q"]
+    status = subprocess.run(command, cwd=ROOT).returncode
     if status == 0:
         print(f"The book is at {ROOT / '_build' / 'html' / 'index.html'}")
     return status
