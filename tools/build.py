@@ -26,6 +26,8 @@ import yaml
 from notebooks import nameless_pictures, read
 from project import ROOT, chapters, step
 
+from vqvae_lib.data import data_root
+
 EXECUTED = ROOT / "executed"
 BOOK = EXECUTED / "book"
 SOURCES = ("_config.yml", "_toc.yml", "pyproject.toml", "assets", "tools", "chapters")
@@ -34,14 +36,13 @@ SECONDS_PER_CELL = 600
 
 def data_listing() -> list[tuple[str, int]]:
     """Names and sizes of the data on disk: where none lies there, what a chapter showed came from the stand-in."""
-    root = Path(os.environ.get("VQVAE_DATA") or ROOT / "data")
-    return sorted((path.name, path.stat().st_size) for path in root.glob("*/raw/*-ubyte*"))
+    return sorted((path.name, path.stat().st_size) for path in data_root().glob("*/raw/*-ubyte*"))
 
 
-def code_key(notebook: Path) -> str:
-    """A hash of the code that an execution of the notebook depends on."""
+def code_key(*notebooks: Path) -> str:
+    """A hash of the code that an execution depends on: the notebook, the library and its environment."""
     digest = hashlib.sha256(platform.python_version().encode())
-    for path in [notebook, ROOT / "requirements.txt", *sorted((ROOT / "vqvae_lib").rglob("*.py"))]:
+    for path in [*notebooks, ROOT / "requirements.txt", *sorted((ROOT / "vqvae_lib").rglob("*.py"))]:
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -108,6 +109,11 @@ def execute(notebooks: list[Path], book: Path, fresh: bool) -> int:
     if not stale:
         return 0
     started = {target: code_key(targets[target]) for target in stale}
+    # Trained models are shared between chapters, but only those that this very library trained.
+    runs = book / "runs"
+    if fresh:
+        shutil.rmtree(runs, ignore_errors=True)
+    os.environ["VQVAE_CACHE"] = str(runs / code_key()[:16])
     progress = Progress(book)
     options = ["--nbmake", "--overwrite", f"--nbmake-timeout={SECONDS_PER_CELL}", "-p", "no:cacheprovider"]
     status = pytest.main([*options, f"--rootdir={book}", *map(str, stale)], plugins=[progress])
