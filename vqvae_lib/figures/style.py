@@ -1,0 +1,107 @@
+"""One palette, one set of sizes, and the frames in which every picture of the book is drawn.
+
+A figure function opens a frame with :func:`canvas` or :func:`image_grid`, draws, and returns the ``Figure``; none calls
+``plt.show()``. Figures stand on their own light paper, so they read the same in a light and a dark page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from torch import Tensor
+
+__all__ = ["COLOURS", "HEAT", "INK", "GREY", "MARKERS", "PAPER", "WIDTH", "canvas", "image_grid", "show_image"]
+
+INK, GREY, PAPER = "#1f2933", "#8792a0", "#fcfcfa"
+# Apart in lightness as well as in hue, so that they stay apart for the colour-blind and in print.
+BLUE, ORANGE, GREEN, PURPLE = "#2f6db5", "#d9731a", "#2a8c6a", "#8a5aa8"
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE, INK, GREY)
+MARKERS = ("o", "s", "^", "D", "v", "x")  # so that no line is told apart by colour alone
+HEAT = LinearSegmentedColormap.from_list("book", ["#f4f1e8", "#e8b56a", ORANGE, "#8c3f3a", INK])
+WIDTH = 7.2  # inches, the width of the text
+
+_RC = {
+    "figure.dpi": 144,
+    "figure.facecolor": PAPER,
+    "savefig.facecolor": PAPER,
+    "axes.facecolor": PAPER,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.prop_cycle": plt.cycler(color=COLOURS),
+    "grid.color": "#e3e6ea",
+    "grid.linewidth": 0.8,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "font.family": "DejaVu Sans",
+    "image.cmap": "gray",
+    "image.interpolation": "nearest",
+}
+
+
+def canvas(
+    rows: int = 1, columns: int = 1, *, height: float = 2.8, width: float = WIDTH, **kwargs: object
+) -> tuple[Figure, np.ndarray]:
+    """Open a figure of ``rows`` x ``columns`` plots in the book's style.
+
+    Args:
+        rows, columns: plots.
+        height, width: of the whole figure, in inches.
+        kwargs: passed on to ``plt.subplots``.
+
+    Returns:
+        The figure, already closed for pyplot (so a notebook shows it once), and its axes (rows, columns).
+    """
+    with plt.rc_context(_RC):
+        figure, axes = plt.subplots(
+            rows, columns, figsize=(width, height), layout="constrained", squeeze=False, **kwargs
+        )
+        plt.close(figure)
+    return figure, axes
+
+
+def show_image(axis: Axes, image: Tensor, title: str = "") -> None:
+    """Draw an image (C, H, W) in [0, 1] without ticks; its axis labels stay visible."""
+    pixels = image.detach().cpu().clamp(0, 1).permute(1, 2, 0).numpy()  # (C, H, W) -> (H, W, C)
+    axis.imshow(pixels[..., 0] if pixels.shape[-1] == 1 else pixels, vmin=0, vmax=1, cmap="gray")
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.grid(False)
+    axis.spines[:].set_visible(False)
+    axis.set_title(title, fontsize=8, loc="center")
+
+
+def image_grid(rows: Sequence[Tensor], labels: Sequence[str], *, titles: Sequence[str] = ()) -> Figure:
+    """Draw rows of images, each row with its name on the left.
+
+    Args:
+        rows: tensors (n, C, H, W) in [0, 1], all of the same n.
+        labels: one name a row.
+        titles: names over the columns, if wanted.
+    """
+    columns = len(rows[0])
+    side = (WIDTH - 0.9) / columns
+    figure, axes = canvas(len(rows), columns, height=side * len(rows) + (0.3 if titles else 0.1))
+    for i, (images, label) in enumerate(zip(rows, labels, strict=True)):
+        for j in range(columns):
+            show_image(axes[i, j], images[j], titles[j] if titles and i == 0 else "")
+        axes[i, 0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
+    return figure

@@ -1,0 +1,181 @@
+"""Encoder, decoder and the VQ-VAE that joins them through a quantizer."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import VQVAEConfig
+from .quantizer import EMAVectorQuantizer, VectorQuantizer, perplexity
+
+__all__ = ["Decoder", "Encoder", "VQVAE", "VQVAEOutput", "keep_scale"]
+
+
+class VQVAEOutput(NamedTuple):
+    """What the model returns; unpacks as ``x_recon, vq_loss, indices``."""
+
+    x_recon: Tensor  # (B, C, H, W) in [0, 1]
+    vq_loss: Tensor  # ()
+    indices: Tensor  # (B, H/4, W/4), int64 in [0, K)
+
+
+def keep_scale(net: nn.Sequential) -> None:
+    """Draw a stack's weights so that activations keep their size from layer to layer (He et al. 2015).
+
+    PyTorch's own start shrinks them about 2.4-fold a layer: the codes are then so small that the decoder begins as a
+    constant, and at some settings stays one (chapter 3 shows it).
+
+    Args:
+        net: convolutions, each followed by a ReLU or by nothing that changes the scale.
+    """
+    for i, layer in enumerate(net):
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            inputs = layer.in_channels * math.prod(layer.kernel_size)  # numbers that are added up for one output
+            if isinstance(layer, nn.ConvTranspose2d):
+                inputs /= math.prod(layer.stride)  # the others fall on outputs between
+            gain = 2.0 if i + 1 < len(net) and isinstance(net[i + 1], nn.ReLU) else 1.0  # a ReLU drops half the power
+            nn.init.normal_(layer.weight, std=math.sqrt(gain / inputs))
+            nn.init.zeros_(layer.bias)
+
+
+class Encoder(nn.Module):
+    """Two stride-2 convolutions and one of stride 1: (B, C, H, W) -> (B, D, H/4, W/4).
+
+    Args:
+        config: ``in_channels``, ``hidden_dim`` and ``embedding_dim`` are read.
+    """
+
+    def __init__(self, config: VQVAEConfig) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Conv2d(config.in_channels, config.hidden_dim // 2, kernel_size=4, stride=2, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(config.hidden_dim // 2, config.hidden_dim, kernel_size=4, stride=2, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(config.hidden_dim, config.embedding_dim, kernel_size=3, stride=1, padding=1),
+        )
+        keep_scale(self.net)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode images (B, C, H, W) in [0, 1] as ``z_e`` (B, D, H/4, W/4), unbounded."""
+        return self.net(x)
+
+
+class Decoder(nn.Module):
+    """The encoder's mirror: (B, D, H/4, W/4) -> (B, C, H, W), with a sigmoid at the end.
+
+    Args:
+        config: ``in_channels``, ``hidden_dim`` and ``embedding_dim`` are read.
+    """
+
+    def __init__(self, config: VQVAEConfig) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Conv2d(config.embedding_dim, config.hidden_dim, kernel_size=3, stride=1, padding=1),
+            nn.ReLU(inplace=True),
+            nn.ConvTranspose2d(config.hidden_dim, config.hidden_dim // 2, kernel_size=4, stride=2, padding=1),
+            nn.ReLU(inplace=True),
+            nn.ConvTranspose2d(config.hidden_dim // 2, config.in_channels, kernel_size=4, stride=2, padding=1),
+            nn.Sigmoid(),
+        )
+        keep_scale(self.net)
+
+    def forward(self, z_q: Tensor) -> Tensor:
+        """Decode ``z_q`` (B, D, H/4, W/4) as images (B, C, H, W) in [0, 1]."""
+        return self.net(z_q)
+
+
+class VQVAE(nn.Module):
+    """The whole model, equation (1.5): x -> z_e -> z_q -> x_recon (van den Oord et al. 2017).
+
+    Args:
+        config: the run's choices; ``codebook_update`` picks the quantizer.
+    """
+
+    def __init__(self, config: VQVAEConfig) -> None:
+        super().__init__()
+        quantizer = EMAVectorQuantizer if config.codebook_update == "ema" else VectorQuantizer
+        self.encoder = Encoder(config)
+        self.vq = quantizer(
+            config.num_embeddings,
+            config.embedding_dim,
+            config.commitment_cost,
+            decay=config.decay,
+            restart_threshold=config.restart_threshold,
+            init=config.init,
+            seed=config.seed,
+        )
+        self.decoder = Decoder(config)
+        self.in_channels = config.in_channels
+        # Channels last: convolutions run faster, and a pixel's D numbers lie together, as the quantizer wants them.
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor) -> VQVAEOutput:
+        """Reconstruct images (B, C, H, W) in [0, 1], H and W multiples of 4.
+
+        Raises:
+            ValueError: wrong shape, or values that lead to codes that are not finite.
+        """
+        z_q, vq_loss, indices = self.vq(self._encode(x))
+        return VQVAEOutput(self.decoder(z_q), vq_loss, indices)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Compress images (B, C, H, W) in [0, 1] to indices (B, H/4, W/4). Never moves the codebook."""
+        was_training = self.vq.training
+        self.vq.eval()
+        try:
+            return self.vq(self._encode(x)).indices
+        finally:
+            self.vq.train(was_training)
+
+    def decode(self, indices: Tensor) -> Tensor:
+        """Draw the images (B, C, H, W) that indices (B, H/4, W/4) stand for.
+
+        Raises:
+            ValueError: indices that are not integers in [0, K).
+        """
+        return self.decoder(self.vq.lookup(indices))
+
+    def training_step(self, x: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        """Compute the terms of the objective for one batch, equation (1.8).
+
+        Args:
+            x: (B, C, H, W) images in [0, 1].
+            labels: not used; the trainer passes them to every model.
+
+        Returns:
+            ``total_loss`` = ``recon_loss`` (mean squared error a pixel) + ``vq_loss``, each (); and ``code_frequency``
+            (K,), the share of the batch's vectors that each code took.
+        """
+        x_recon, vq_loss, indices = self(x)
+        recon_loss = F.mse_loss(x_recon.float(), x)
+        ones = torch.ones(indices.numel(), device=x.device)
+        used = torch.zeros(self.vq.num_embeddings, device=x.device).index_add_(0, indices.flatten(), ones)
+        return {
+            "recon_loss": recon_loss,
+            "vq_loss": vq_loss,
+            "total_loss": recon_loss + vq_loss,
+            "code_frequency": used / indices.numel(),
+        }
+
+    def summarise(self, means: dict[str, Tensor]) -> dict[str, float]:
+        """Turn the mean of many ``training_step`` results into numbers for a history.
+
+        ``code_frequency`` becomes ``perplexity`` and ``active_codes``, both over everything averaged.
+        """
+        numbers = {name: float(value) for name, value in means.items() if value.dim() == 0}
+        numbers["perplexity"] = float(perplexity(means["code_frequency"]))
+        numbers["active_codes"] = float((means["code_frequency"] > 0).sum())
+        return numbers
+
+    def _encode(self, x: Tensor) -> Tensor:
+        if x.dim() != 4 or x.shape[1] != self.in_channels or x.shape[2] % 4 or x.shape[3] % 4:
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}: expected (B, {self.in_channels}, H, W) with H and W multiples of 4, "
+                "since the encoder halves each twice."
+            )
+        return self.encoder(x)

@@ -1,0 +1,431 @@
+"""The training loop, which knows nothing of the model's inside, and what keeps its result."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import logging
+import math
+import os
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from .config import VQVAEConfig
+from .data import BatchLoader
+from .model import VQVAE
+
+__all__ = [
+    "CheckpointError",
+    "Trainer",
+    "TrainingError",
+    "VQVAETrainer",
+    "autocast_dtype",
+    "learning_rate",
+    "load_or_train",
+]
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1  # of the checkpoint files
+
+
+class TrainingError(RuntimeError):
+    """Training can't go on; the message says where it stood and what to try."""
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that can't be used; the message names what differs."""
+
+
+class Trainable(Protocol):
+    """What the trainer asks of a model, besides being a ``Module``."""
+
+    def training_step(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Return tensors to be averaged and kept, ``total_loss`` (to be minimised) among them."""
+
+    def summarise(self, means: dict[str, Tensor]) -> dict[str, float]:
+        """Turn their means over many batches into numbers."""
+
+
+def learning_rate(progress: float, peak: float, schedule: str = "one_cycle") -> float:
+    """Compute the learning rate at a point of the plan.
+
+    ``"one_cycle"`` (Smith and Topin 2018): from peak / 25 up to the peak over the first tenth of the steps, then down
+    to nearly 0, each along half a cosine. ``"constant"``: the peak throughout.
+
+    Args:
+        progress: share of the planned steps that are done, in [0, 1].
+        peak: the largest rate.
+        schedule: ``"one_cycle"`` or ``"constant"``.
+    """
+    if schedule == "constant":
+        return peak
+    warm = 0.1
+    if progress < warm:
+        low, share = peak / 25, 1 - progress / warm
+    else:
+        low, share = peak / 1000, (progress - warm) / (1 - warm)
+    return low + (peak - low) * (1 + math.cos(math.pi * min(1.0, share))) / 2
+
+
+def autocast_dtype(device: torch.device, precision: str = "auto") -> torch.dtype | None:
+    """Choose the dtype of convolutions: what the device is good at, or what is asked for.
+
+    Args:
+        device: where the model runs.
+        precision: ``"auto"``, ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+
+    Returns:
+        The dtype for ``torch.autocast``; None means float32 throughout. ``"auto"`` takes bfloat16 where the processor
+        or GPU has instructions for it, float16 on older GPUs, float32 elsewhere.
+    """
+    if precision != "auto":
+        return {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
+    if device.type == "cpu":
+        # Private names of torch; where one is gone, float32 is the safe answer.
+        has = [getattr(torch.cpu, f"_is_{name}_supported", lambda: False)() for name in ("amx_tile", "avx512_bf16")]
+        return torch.bfloat16 if any(has) else None
+    return None
+
+
+class Trainer:
+    """Trains any :class:`Trainable` model with Adam.
+
+    Args:
+        model: the model; moved to ``config.device``.
+        config: ``lr``, ``schedule``, ``num_epochs``, ``precision`` and ``device`` are read.
+
+    Attributes:
+        model, config, device: as given.
+        history: name -> list of floats, one entry a window of steps (an epoch in ``train_epoch``): the model's
+            numbers averaged over the window, and ``step`` and ``lr`` at its end.
+        step: optimiser steps done.
+    """
+
+    def __init__(self, model: nn.Module, config: VQVAEConfig) -> None:
+        self.config = config
+        self.device = torch.device(config.device)
+        self.model = model.to(self.device)
+        self.dtype = autocast_dtype(self.device, config.precision)
+        # One fused kernel updates all weights; MPS has none.
+        fused = self.device.type in ("cpu", "cuda")
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr, fused=fused)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
+        self.history: dict[str, list[float]] = {}
+        self.step = 0
+        self.plan = (0, 0)  # first and last step of what the schedule spans
+
+    def train_epoch(self, loader: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
+        """Train for one pass over ``loader`` and return the pass's mean numbers.
+
+        The schedule spans ``config.num_epochs`` such passes; a pass beyond them begins a new span.
+        """
+        steps = len(loader)  # type: ignore[arg-type]
+        if self.step >= self.plan[1]:
+            self.plan = (self.step, self.step + self.config.num_epochs * steps)
+        self._run(loader, self.step + steps, window=steps)
+        return {name: values[-1] for name, values in self.history.items()}
+
+    def fit(
+        self,
+        loader: Iterable[tuple[Tensor, Tensor]],
+        *,
+        epochs: int | None = None,
+        steps: int | None = None,
+        window: int | None = None,
+    ) -> dict[str, list[float]]:
+        """Train for a number of epochs or of steps, with a progress bar, and return the history.
+
+        Args:
+            loader: batches (x, labels); passed over as often as needed.
+            epochs: passes; ``config.num_epochs`` if neither is given.
+            steps: optimiser steps, instead of epochs.
+            window: steps averaged into one entry of the history; about fifty entries if not given.
+
+        Raises:
+            ValueError: both or an impossible number of epochs or steps.
+            TrainingError: the loss is no longer finite.
+        """
+        if epochs is not None and steps is not None:
+            raise ValueError(f"epochs = {epochs} and steps = {steps}: give one of them.")
+        if steps is None:
+            steps = (self.config.num_epochs if epochs is None else epochs) * len(loader)  # type: ignore[arg-type]
+        if steps < 1:
+            raise ValueError(f"{steps} steps are not possible: train for 1 or more.")
+        self.plan = (self.step, self.step + steps)
+        return self.resume(loader, window=window)
+
+    def resume(
+        self, loader: Iterable[tuple[Tensor, Tensor]], *, window: int | None = None
+    ) -> dict[str, list[float]]:
+        """Go on with what an interrupted ``fit`` had planned, from where it stands or was saved."""
+        first, last = self.plan
+        window = window or max(1, (last - first) // 50)
+        with _Progress(last - self.step, f"training {type(self.model).__name__}") as bar:
+            self._run(loader, last, window, bar)
+        return self.history
+
+    @torch.no_grad()
+    def evaluate(self, loader: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
+        """Measure the model on ``loader``, in float32 and in evaluation mode.
+
+        Returns:
+            The model's numbers over the whole pass (for the VQ-VAE ``recon_loss``, ``vq_loss``, ``total_loss``,
+            ``perplexity``, ``active_codes``), each image weighing the same.
+        """
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            sums, images = {}, 0
+            for x, labels in loader:
+                results = self.model.training_step(x.to(self.device), labels.to(self.device))
+                _accumulate(sums, results, len(x))
+                images += len(x)
+            return self.model.summarise({name: value / images for name, value in sums.items()})
+        finally:
+            self.model.train(was_training)
+
+    def save(self, path: str | Path) -> Path:
+        """Write all that is needed to go on to ``path``, whole or not at all."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        state = {
+            "format": FORMAT,
+            "config": asdict(self.config),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "history": self.history,
+            "step": self.step,
+            "plan": self.plan,
+        }
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(name, path)
+        finally:
+            Path(name).unlink(missing_ok=True)
+        return path
+
+    def load(self, path: str | Path) -> None:
+        """Take model, optimiser, history and place in the plan from a file that ``save`` wrote.
+
+        The file can run no code: only tensors and plain values are read. After an error the trainer is as it was.
+
+        Raises:
+            FileNotFoundError: no such file.
+            CheckpointError: not a whole checkpoint of this version, or of a model with other choices.
+        """
+        state = read_checkpoint(path, self.device)
+        theirs, ours = state["config"], asdict(self.config)
+        model_fields = ("in_channels", "hidden_dim", "num_embeddings", "embedding_dim", "codebook_update")
+        differing = [f"{name} = {theirs.get(name)!r}, here {ours[name]!r}" for name in model_fields if theirs.get(name) != ours[name]]
+        if differing:
+            raise CheckpointError(f"{path} holds another model: {'; '.join(differing)}.")
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.history = state["history"]
+        self.step = state["step"]
+        self.plan = tuple(state["plan"])
+
+    def _run(self, loader: Any, last: int, window: int, bar: _Progress | None = None) -> None:
+        """Train up to step ``last``. Numbers stay on the device until a window ends: no stall a step."""
+        self.model.train()
+        sums: dict[str, Tensor] = {}
+        counted = 0
+        for x, labels in itertools.islice(_endless(loader, self.step), last - self.step):
+            first, end = self.plan
+            lr = learning_rate((self.step - first) / (end - first), self.config.lr, self.config.schedule)
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr
+            x, labels = x.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+            with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
+                results = self.model.training_step(x, labels)
+            self.optimizer.zero_grad(set_to_none=True)
+            self.scaler.scale(results["total_loss"]).backward()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            self.step += 1
+            _accumulate(sums, results, 1)
+            counted += 1
+            if counted == window or self.step == last:
+                numbers = self._record({name: value / counted for name, value in sums.items()}, lr)
+                if bar is not None:
+                    bar.advance(counted, numbers)
+                sums, counted = {}, 0
+
+    def _record(self, means: dict[str, Tensor], lr: float) -> dict[str, float]:
+        numbers = self.model.summarise(means)
+        if not math.isfinite(numbers["total_loss"]):
+            kept = self.history.get("total_loss", [])
+            before = f"; the last finite value was {kept[-1]:.4g}" if kept else ""
+            raise TrainingError(
+                f"total_loss is {numbers['total_loss']} at step {self.step}{before}. Lower lr (now {self.config.lr:g}), "
+                "or train in float32."
+            )
+        for name, value in {**numbers, "step": float(self.step), "lr": lr}.items():
+            self.history.setdefault(name, []).append(value)
+        return numbers
+
+
+class VQVAETrainer(Trainer):
+    """A :class:`Trainer` that makes its own VQ-VAE, from ``config.seed``.
+
+    Args:
+        config: every choice of the run.
+    """
+
+    def __init__(self, config: VQVAEConfig) -> None:
+        # The weights are a function of the seed, and the caller's random numbers go on undisturbed.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            model = VQVAE(config)
+        super().__init__(model, config)
+        self.history = {"recon_loss": [], "vq_loss": [], "total_loss": []}
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode and decode images, in evaluation mode.
+
+        Args:
+            x: (B, C, H, W) in [0, 1], on any device.
+
+        Returns:
+            ``x_recon`` (B, C, H, W) and ``indices`` (B, H/4, W/4), on the CPU.
+        """
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            x_recon, _, indices = self.model(x.to(self.device))
+            return x_recon.cpu(), indices.cpu()
+        finally:
+            self.model.train(was_training)
+
+
+def load_or_train(
+    config: VQVAEConfig, loader: BatchLoader, *, steps: int, cache: str | Path | None = None
+) -> VQVAETrainer:
+    """Take a trained VQ-VAE from the cache, or train it and put it there; one line in the log says which.
+
+    Args:
+        config: every choice of the run.
+        loader: the training batches.
+        steps: optimiser steps.
+        cache: folder; ``VQVAE_CACHE`` or ``~/.cache/vqvae_lib/runs`` if not given. A file's name is a digest of the
+            configuration, the data, the number of steps and the library's source: change any and it is trained anew.
+    """
+    folder = Path(cache or os.environ.get("VQVAE_CACHE") or Path.home() / ".cache" / "vqvae_lib" / "runs")
+    key = {
+        "config": config.identity(),
+        "data": [loader.dataset.fingerprint(), loader.batch_size, loader.seed],
+        "steps": steps,
+        "library": _source_digest(),
+        "torch": torch.__version__,
+    }
+    path = folder / f"{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:20]}.pt"
+    trainer = VQVAETrainer(config)
+    if path.exists():
+        trainer.load(path)
+        log.info("trained model taken from %s", path)
+        return trainer
+    log.info("no trained model for this configuration yet: training %d steps", steps)
+    trainer.fit(loader, steps=steps)
+    trainer.save(path)
+    return trainer
+
+
+def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read a checkpoint's tensors and plain values; code in the file is refused, not run.
+
+    Raises:
+        FileNotFoundError: no such file.
+        CheckpointError: not a whole checkpoint of this library and format.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not there: save a trainer first, or check the path.")
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError(f"{path} is no checkpoint, or not whole ({path.stat().st_size:,} bytes).")
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # torch raises many kinds here; each means that the file can't be used
+        raise CheckpointError(f"{path} can't be read as plain tensors and values: {error}") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        found = state.get("format") if isinstance(state, dict) else type(state).__name__
+        raise CheckpointError(f"{path} has format {found!r}; this library reads format {FORMAT}.")
+    return state
+
+
+def _source_digest() -> str:
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _endless(loader: Any, step: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pass over ``loader`` again and again, beginning where ``step`` steps of it would have led."""
+    epoch, skip = divmod(step, len(loader))
+    while True:
+        if hasattr(loader, "set_epoch"):
+            loader.set_epoch(epoch)
+        yield from itertools.islice(loader, skip, None)
+        epoch, skip = epoch + 1, 0
+
+
+def _accumulate(sums: dict[str, Tensor], results: dict[str, Tensor], weight: int) -> None:
+    for name, value in results.items():
+        value = value.detach() * weight
+        sums[name] = sums[name] + value if name in sums else value
+
+
+class _Progress:
+    """A tqdm bar that is gone when the work is done: in a notebook too, where it would stay on the page."""
+
+    def __init__(self, total: int, label: str) -> None:
+        shell = sys.modules.get("IPython")
+        kernel = getattr(shell.get_ipython(), "kernel", None) if shell else None
+        file = _CellLine() if kernel is not None else sys.stderr
+        self._bar = tqdm(total=total, desc=label, leave=False, file=file, mininterval=0.5)
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def advance(self, steps: int, numbers: dict[str, float]) -> None:
+        self._bar.set_postfix(loss=f"{numbers['total_loss']:.4f}", refresh=False)
+        self._bar.update(steps)
+
+
+class _CellLine:
+    """A file of one line: what is written last is what the notebook's cell shows."""
+
+    def __init__(self) -> None:
+        from IPython.display import display  # only there when a notebook runs
+
+        self._handle = display({"text/plain": ""}, raw=True, display_id=True)
+
+    def write(self, text: str) -> None:
+        if line := text.strip("\r\n"):
+            self._handle.update({"text/plain": line.strip()}, raw=True)
+
+    def flush(self) -> None:
+        pass
