@@ -7,12 +7,15 @@ import subprocess
 import sys
 import tomllib
 
+import build
 import nbformat
 import notebooks
 import project
 import pytest
 import yaml
 from packaging.requirements import Requirement
+
+from vqvae_lib.data import data_root
 
 NOTEBOOKS = project.chapters()
 README = (project.ROOT / "README.md").read_text(encoding="utf-8")
@@ -130,6 +133,43 @@ def test_the_repository_is_written_in_one_place_and_a_fork_overrides_it():
     assert project.repository({"GITHUB_REPOSITORY": "someone/fork"}) == "https://github.com/someone/fork"
     assert recorded == "" or project.URL.fullmatch(recorded)
     assert (f"git+{recorded}" if recorded else "") in notebooks.first_cell().source
+
+
+@pytest.mark.parametrize("given", [None, "elsewhere"])
+def test_a_stamp_looks_at_the_data_that_the_library_reads(given, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.delenv("VQVAE_DATA", raising=False)
+    if given:
+        monkeypatch.setenv("VQVAE_DATA", str(tmp_path / given))
+    assert build.data_listing() == []
+    file = data_root() / "MNIST" / "raw" / "t10k-labels-idx1-ubyte"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"four")
+    assert build.data_listing() == [(file.name, 4)]
+
+
+def test_an_execution_is_out_of_date_when_its_notebook_or_its_mode_changes(tmp_path, monkeypatch):
+    monkeypatch.setenv("VQVAE_DATA", str(tmp_path))
+    monkeypatch.delenv("VQVAE_QUICK", raising=False)
+    monkeypatch.delenv("VQVAE_STAND_IN", raising=False)
+    path = tmp_path / "page.ipynb"
+    path.write_text(notebooks.normalised(notebook()), encoding="utf-8")
+    keys = [build.key(path)]
+    monkeypatch.setenv("VQVAE_STAND_IN", "forbid")  # no data here: what ran on the stand-in is not good enough
+    keys.append(build.key(path))
+    monkeypatch.setenv("VQVAE_QUICK", "1")
+    keys.append(build.key(path))
+    path.write_text(notebooks.normalised(notebook(nbformat.v4.new_code_cell("1 + 1"))), encoding="utf-8")
+    keys.append(build.key(path))
+    assert len(set(keys)) == len(keys)
+
+
+def test_the_site_refuses_quick_mode(monkeypatch, capsys):
+    monkeypatch.setenv("VQVAE_QUICK", "1")
+    monkeypatch.setattr(sys, "argv", ["build.py", "site"])
+    assert build.main() == 2
+    assert "VQVAE_QUICK" in capsys.readouterr().err
 
 
 def test_requirements_are_exact_and_name_no_host():
