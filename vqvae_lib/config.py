@@ -76,7 +76,8 @@ class VQVAEConfig:
         codebook_update: ``"ema"`` (moving averages, van den Oord et al. 2017, appendix A.1) or ``"gradient"``.
         decay: gamma of the moving averages; larger means slower codes.
         restart_threshold: a code used less than this fraction of the mean use is moved; 0 never moves one.
-        init: where codes start: ``"data"`` (k-means on the first batch) or ``"uniform"`` (U(-1/K, 1/K)).
+        init: ``"data"``: the first batch sets where codes (by k-means) and the decoder (by the mean colour) start;
+            ``"uniform"``: codes start in U(-1/K, 1/K).
         lr: learning rate; the peak of it where the schedule is ``"one_cycle"``.
         schedule: ``"one_cycle"`` (up and down once over the planned steps) or ``"constant"``.
         batch_size: images a step.

@@ -88,6 +88,16 @@ class Decoder(nn.Module):
         """Decode ``z_q`` (B, D, H/4, W/4) as images (B, C, H, W) in [0, 1]."""
         return self.net(z_q)
 
+    @torch.no_grad()
+    def start_at_mean(self, x: Tensor) -> None:
+        """Set the last bias so that an input of zeros is drawn as the mean colour of ``x`` (B, C, H, W) in [0, 1].
+
+        Without it the first steps push every weight towards the mean at once; on dark images that can switch off the
+        last ReLUs for good, and the decoder stays a constant (chapter 3 shows it).
+        """
+        mean = x.float().mean(dim=(0, 2, 3)).clamp(0.01, 0.99)
+        self.net[-2].bias.copy_(torch.logit(mean))
+
 
 class VQVAE(nn.Module):
     """The whole model, equation (1.5): x -> z_e -> z_q -> x_recon (van den Oord et al. 2017).
@@ -111,16 +121,22 @@ class VQVAE(nn.Module):
         )
         self.decoder = Decoder(config)
         self.in_channels = config.in_channels
+        self.starts_from_data = config.init == "data"
         # Channels last: convolutions run faster, and a pixel's D numbers lie together, as the quantizer wants them.
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> VQVAEOutput:
         """Reconstruct images (B, C, H, W) in [0, 1], H and W multiples of 4.
 
+        In training the first batch also sets where codebook and decoder start, unless ``config.init`` is "uniform".
+
         Raises:
             ValueError: wrong shape, or values that lead to codes that are not finite.
         """
-        z_q, vq_loss, indices = self.vq(self._encode(x))
+        z_e = self._encode(x)
+        if self.training and self.vq.updates == 0 and self.starts_from_data:
+            self.decoder.start_at_mean(x)
+        z_q, vq_loss, indices = self.vq(z_e)
         return VQVAEOutput(self.decoder(z_q), vq_loss, indices)
 
     def encode(self, x: Tensor) -> Tensor:

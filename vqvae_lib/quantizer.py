@@ -27,6 +27,7 @@ __all__ = [
 
 # Scores held at a time: 2^19 float32 numbers are 2 MiB, about what a core keeps in its own cache.
 TILE = 1 << 19
+GROUP = 32  # codes whose largest score is found without asking which of them has it
 
 
 class QuantizerOutput(NamedTuple):
@@ -54,14 +55,21 @@ def nearest_code(z: Tensor, codebook: Tensor) -> Tensor:
         ValueError: a vector or code is NaN or infinite, or so large that its square is (not checked on CUDA, where
             looking at a value would stall the device).
     """
-    half_norms = codebook.square().sum(1).div(-2)
+    padding = -len(codebook) % GROUP  # up to whole groups, with codes that can't win
+    codes = F.pad(codebook, (0, 0, 0, padding))
+    half_norms = F.pad(codebook.square().sum(1).div(-2), (0, padding), value=-torch.inf)
     indices = torch.empty(len(z), dtype=torch.long, device=z.device)
     best = torch.empty(len(z), dtype=z.dtype, device=z.device)
-    rows = max(64, TILE // len(codebook))
+    rows = max(64, TILE // len(codes))
     for start in range(0, len(z), rows):
         chunk = slice(start, start + rows)
-        scores = torch.addmm(half_norms, z[chunk], codebook.T)  # (rows, K)
-        torch.max(scores, dim=1, out=(best[chunk], indices[chunk]))
+        # (rows, D) x (D, K) -> (rows, K) -> (rows, K / GROUP, GROUP)
+        scores = torch.addmm(half_norms, z[chunk], codes.T).unflatten(1, (-1, GROUP))
+        # Looking for the place of a maximum takes several times as long as for its value: find the values of all
+        # groups first, then the best group, then the place in that group alone.
+        best[chunk], group = scores.amax(2).max(1)
+        winners = scores[torch.arange(len(group), device=z.device), group]  # (rows, GROUP)
+        indices[chunk] = group * GROUP + winners.max(1).indices
     if z.device.type != "cuda" and not best.isfinite().all():
         raise ValueError(
             "nearest_code met a vector or code that is NaN or infinite, or too large to be squared: "
@@ -236,7 +244,7 @@ class _Quantizer(nn.Module):
                 f"indices span {int(indices.min())} to {int(indices.max())}: this codebook has codes 0 to "
                 f"{self.num_embeddings - 1}."
             )
-        return F.embedding(indices, self.codebook).movedim(-1, 1)
+        return F.embedding(indices.long(), self.codebook).movedim(-1, 1)
 
     def extra_repr(self) -> str:
         """Show K, D and beta when the module is printed."""
