@@ -26,6 +26,14 @@ from .quantizer import (
     nearest_code,
     perplexity,
 )
-from .training import CheckpointError, Trainer, TrainingError, VQVAETrainer, autocast_dtype, learning_rate, load_or_train
+from .training import (
+    CheckpointError,
+    Trainer,
+    TrainingError,
+    VQVAETrainer,
+    autocast_dtype,
+    learning_rate,
+    load_or_train,
+)
 
 __version__ = "0.1.0"

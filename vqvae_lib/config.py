@@ -47,19 +47,17 @@ def _is_number(value: object) -> bool:
 
 def check_quantizer(num_embeddings: int, embedding_dim: int, commitment_cost: float) -> None:
     """Raise ``ValueError`` unless K >= 1, D >= 1 (integers) and beta >= 0 (finite)."""
-    _require(_is_int(num_embeddings) and num_embeddings >= 1, "num_embeddings", num_embeddings, "an integer of 1 or more")
-    _require(_is_int(embedding_dim) and embedding_dim >= 1, "embedding_dim", embedding_dim, "an integer of 1 or more")
-    _require(
-        _is_number(commitment_cost) and commitment_cost >= 0, "commitment_cost", commitment_cost, "a finite number of 0 or more"
-    )
+    for name, value in (("num_embeddings", num_embeddings), ("embedding_dim", embedding_dim)):
+        _require(_is_int(value) and value >= 1, name, value, "an integer of 1 or more")
+    beta = commitment_cost
+    _require(_is_number(beta) and beta >= 0, "commitment_cost", beta, "a finite number of 0 or more")
 
 
 def check_codebook(decay: float, restart_threshold: float, init: str) -> None:
     """Raise ``ValueError`` unless 0 <= decay < 1, 0 <= threshold < 1 and ``init`` is known."""
     _require(_is_number(decay) and 0 <= decay < 1, "decay", decay, "a number in [0, 1)")
-    _require(
-        _is_number(restart_threshold) and 0 <= restart_threshold < 1, "restart_threshold", restart_threshold, "in [0, 1)"
-    )
+    threshold = restart_threshold
+    _require(_is_number(threshold) and 0 <= threshold < 1, "restart_threshold", threshold, "a number in [0, 1)")
     _require(init in INITS, "init", init, f"one of {INITS}")
 
 

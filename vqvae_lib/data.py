@@ -133,7 +133,9 @@ class BatchLoader:
         if batch_size < 1:
             raise ValueError(f"batch_size = {batch_size} is not possible: it must be 1 or more.")
         if len(dataset) == 0 or (drop_last and len(dataset) < batch_size):
-            raise ValueError(f"{len(dataset)} images make no batch of {batch_size}: take more images or a smaller batch.")
+            raise ValueError(
+                f"{len(dataset)} images make no batch of {batch_size}: take more images or a smaller batch."
+            )
         self.dataset = dataset
         self.batch_size = batch_size
         self.shuffle = shuffle
@@ -215,7 +217,12 @@ def load_images(
 
 
 def create_dataloader(
-    config: VQVAEConfig, name: str = "mnist", *, train: bool = True, dataset: ImageDataset | None = None
+    config: VQVAEConfig,
+    name: str = "mnist",
+    *,
+    train: bool = True,
+    dataset: ImageDataset | None = None,
+    stand_in: bool | None = None,
 ) -> BatchLoader:
     """Make the loader that a run needs: shuffled, whole batches for training; all images in order for testing.
 
@@ -224,11 +231,12 @@ def create_dataloader(
         name: as in :func:`load_images`.
         train: training set or test set.
         dataset: iterate these images instead of loading by name.
+        stand_in: as in :func:`load_images`.
 
     Raises:
         ValueError: the images' channels are not ``config.in_channels``.
     """
-    dataset = dataset if dataset is not None else load_images(name, train=train)
+    dataset = dataset if dataset is not None else load_images(name, train=train, stand_in=stand_in)
     if dataset.images.shape[1] != config.in_channels:
         raise ValueError(
             f"in_channels = {config.in_channels}, but the images of {dataset.name} have {dataset.images.shape[1]}: "
@@ -259,10 +267,9 @@ def draw_glyphs(characters: str, count: int, *, seed: int, size: int = 28) -> tu
     angle, shear = 0.26 * u[:, 0], 0.25 * u[:, 1]  # radians; up to 15 degrees
     width, height = 1.15 + 0.25 * u[:, 2], 1.15 + 0.15 * u[:, 3]  # of the output in units of the glyph's box
     cos, sin = angle.cos(), angle.sin()
-    maps = torch.stack(
-        [width * cos, width * (shear * cos - sin), 0.12 * u[:, 4], height * sin, height * (shear * sin + cos), 0.12 * u[:, 5]],
-        dim=1,
-    ).view(-1, 2, 3)
+    across = [width * cos, width * (shear * cos - sin), 0.12 * u[:, 4]]
+    down = [height * sin, height * (shear * sin + cos), 0.12 * u[:, 5]]
+    maps = torch.stack(across + down, dim=1).view(-1, 2, 3)  # (count, 6) -> (count, 2, 3)
     images = torch.empty(count, 1, size, size, dtype=torch.uint8)
     for start in range(0, count, 2048):
         part = slice(start, start + 2048)
@@ -273,11 +280,11 @@ def draw_glyphs(characters: str, count: int, *, seed: int, size: int = 28) -> tu
 
 
 def _masters(characters: str) -> Tensor:
-    """Set each character in each typeface, centred, 40 of 64 pixels high. -> (characters, typefaces, 64, 64) in [0, 1]."""
+    """Set each character in each typeface, its longer side 40 of 64 pixels. -> (characters, typefaces, 64, 64)."""
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     # Display and symbol faces draw no ordinary digits.
-    files = sorted(f for f in folder.glob("*.ttf") if f.name.startswith(("DejaVu", "STIXGeneral", "cmr", "cmb", "cmtt", "cmss")))
-    files = [f for f in files if "Display" not in f.name]
+    families = ("DejaVu", "STIXGeneral", "cmr", "cmb", "cmtt", "cmss")
+    files = sorted(f for f in folder.glob("*.ttf") if f.name.startswith(families) and "Display" not in f.name)
     masters = np.zeros((len(characters), len(files), 64, 64), dtype=np.float32)
     for j, file in enumerate(files):
         font = ImageFont.truetype(str(file), 56)
@@ -312,7 +319,7 @@ def _download(name: str, root: Path) -> None:
             if name != "cifar10":
                 _check_idx(name, Path(scratch))
             if not (root / folder).exists():  # another process may have been faster
-                os.replace(Path(scratch) / folder, root / folder)
+                (Path(scratch) / folder).replace(root / folder)
     except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise DataError(
@@ -347,6 +354,8 @@ def _read_cifar(root: Path, train: bool) -> ImageDataset:
         data = datasets.CIFAR10(root, train=train)
     except RuntimeError as error:
         folder = root / _FOLDERS["cifar10"]
-        raise DataError(f"{folder} is damaged or not whole. Delete it and load again, or put a whole copy there.") from error
+        raise DataError(
+            f"{folder} is damaged or not whole. Delete it and load again, or put a whole copy there."
+        ) from error
     images = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()  # (N, H, W, C) -> (N, C, H, W)
     return ImageDataset(images, torch.tensor(data.targets), "cifar10")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .config import VQVAEConfig
 from .quantizer import EMAVectorQuantizer, VectorQuantizer, perplexity
 
-__all__ = ["Decoder", "Encoder", "VQVAE", "VQVAEOutput", "keep_scale"]
+__all__ = ["VQVAE", "Decoder", "Encoder", "VQVAEOutput", "keep_scale"]
 
 
 class VQVAEOutput(NamedTuple):

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -167,9 +167,7 @@ class Trainer:
         self.plan = (self.step, self.step + steps)
         return self.resume(loader, window=window)
 
-    def resume(
-        self, loader: Iterable[tuple[Tensor, Tensor]], *, window: int | None = None
-    ) -> dict[str, list[float]]:
+    def resume(self, loader: Iterable[tuple[Tensor, Tensor]], *, window: int | None = None) -> dict[str, list[float]]:
         """Go on with what an interrupted ``fit`` had planned, from where it stands or was saved."""
         first, last = self.plan
         window = window or max(1, (last - first) // 50)
@@ -217,7 +215,7 @@ class Trainer:
                 torch.save(state, file)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(name, path)
+            Path(name).replace(path)
         finally:
             Path(name).unlink(missing_ok=True)
         return path
@@ -234,7 +232,11 @@ class Trainer:
         state = read_checkpoint(path, self.device)
         theirs, ours = state["config"], asdict(self.config)
         model_fields = ("in_channels", "hidden_dim", "num_embeddings", "embedding_dim", "codebook_update")
-        differing = [f"{name} = {theirs.get(name)!r}, here {ours[name]!r}" for name in model_fields if theirs.get(name) != ours[name]]
+        differing = [
+            f"{name} = {theirs.get(name)!r}, here {ours[name]!r}"
+            for name in model_fields
+            if theirs.get(name) != ours[name]
+        ]
         if differing:
             raise CheckpointError(f"{path} holds another model: {'; '.join(differing)}.")
         self.model.load_state_dict(state["model"])
@@ -276,8 +278,8 @@ class Trainer:
             kept = self.history.get("total_loss", [])
             before = f"; the last finite value was {kept[-1]:.4g}" if kept else ""
             raise TrainingError(
-                f"total_loss is {numbers['total_loss']} at step {self.step}{before}. Lower lr (now {self.config.lr:g}), "
-                "or train in float32."
+                f"total_loss is {numbers['total_loss']} at step {self.step}{before}. Lower lr (now "
+                f"{self.config.lr:g}), or train in float32."
             )
         for name, value in {**numbers, "step": float(self.step), "lr": lr}.items():
             self.history.setdefault(name, []).append(value)

@@ -15,7 +15,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from torch import Tensor
 
-__all__ = ["COLOURS", "HEAT", "INK", "GREY", "MARKERS", "PAPER", "WIDTH", "canvas", "image_grid", "show_image"]
+__all__ = ["COLOURS", "GREY", "HEAT", "INK", "MARKERS", "PAPER", "WIDTH", "canvas", "image_grid", "show_image"]
 
 INK, GREY, PAPER = "#1f2933", "#8792a0", "#fcfcfa"
 # Apart in lightness as well as in hue, so that they stay apart for the colour-blind and in print.

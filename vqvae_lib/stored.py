@@ -1,0 +1,183 @@
+"""Runs that take longer than a chapter may: trained by ``make runs``, kept as small files, drawn from by the pages.
+
+A file holds what a page draws (curves, numbers, use of the codes, a few reconstructions) and where it comes from. It
+holds no image of a dataset: originals are loaded when the page is built.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import platform
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from .analysis import collect_indices, usage_counts
+from .config import VQVAEConfig, best_device
+from .data import create_dataloader
+from .training import VQVAETrainer
+
+__all__ = ["FOLDER", "StoredRun", "record_run", "stored_run", "stored_runs"]
+
+FOLDER = Path(__file__).parent / "runs"
+PICTURES = 8  # reconstructions kept, of the first test images
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """One training run, as a page needs it.
+
+    Attributes:
+        name: the file's name without its ending.
+        config: every choice of the run.
+        steps: optimiser steps.
+        history: name -> one number a window of steps, as ``Trainer.history``.
+        evaluation: name -> number on the test set, as ``Trainer.evaluate``.
+        usage: (K,) int64, how often each code was used on the test set.
+        reconstructions: (8, C, H, W) float32 in [0, 1], of the first test images.
+        provenance: dataset and its fingerprint, versions, device, seconds, date.
+    """
+
+    name: str
+    config: VQVAEConfig
+    steps: int
+    history: dict[str, list[float]]
+    evaluation: dict[str, float]
+    usage: Tensor
+    reconstructions: Tensor
+    provenance: dict[str, Any]
+
+    @classmethod
+    def read(cls, path: str | Path) -> StoredRun:
+        """Read one file.
+
+        Raises:
+            ValueError: the file is not a whole stored run.
+        """
+        path = Path(path)
+        try:
+            raw = json.loads(path.read_text())
+            return cls(
+                name=path.stem,
+                config=VQVAEConfig(**raw["config"], device="cpu"),
+                steps=raw["steps"],
+                history=raw["history"],
+                evaluation=raw["evaluation"],
+                usage=torch.tensor(raw["usage"]),
+                reconstructions=_from_png(raw["reconstructions"], raw["config"]["in_channels"]),
+                provenance=raw["provenance"],
+            )
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path} is not a whole stored run ({error!r}). Make it again: make runs.") from error
+
+    def write(self, folder: str | Path = FOLDER) -> Path:
+        """Write the run as ``folder/name.json``, whole or not at all."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        raw = {
+            "config": self.config.identity(),
+            "steps": self.steps,
+            "history": {name: [float(f"{v:.6g}") for v in values] for name, values in self.history.items()},
+            "evaluation": self.evaluation,
+            "usage": self.usage.tolist(),
+            "reconstructions": _to_png(self.reconstructions),
+            "provenance": self.provenance,
+        }
+        path = folder / f"{self.name}.json"
+        handle, part = tempfile.mkstemp(dir=folder, suffix=".part")
+        with os.fdopen(handle, "w") as file:
+            json.dump(raw, file, separators=(",", ":"))
+        Path(part).replace(path)
+        return path
+
+
+def stored_run(name: str, folder: str | Path = FOLDER) -> StoredRun:
+    """Return one stored run by name.
+
+    Raises:
+        FileNotFoundError: there is none of that name; the message lists those there are.
+    """
+    path = Path(folder) / f"{name}.json"
+    if not path.exists():
+        names = sorted(file.stem for file in Path(folder).glob("*.json"))
+        raise FileNotFoundError(f"no stored run {name!r}; there are {names}. Make it: make runs.")
+    return StoredRun.read(path)
+
+
+def stored_runs(prefix: str = "", folder: str | Path = FOLDER) -> list[StoredRun]:
+    """Return the stored runs whose names begin with ``prefix``, in order of name."""
+    return [StoredRun.read(path) for path in sorted(Path(folder).glob(f"{prefix}*.json"))]
+
+
+def record_run(name: str, config: VQVAEConfig, steps: int, data: str = "mnist") -> StoredRun:
+    """Train a model, measure it on the test set, and return the run; nothing is written.
+
+    Args:
+        name: the run's name.
+        config: every choice of the run.
+        steps: optimiser steps.
+        data: dataset; the stand-in is refused.
+    """
+    config = replace(config, device=best_device())
+    train = create_dataloader(config, data, train=True, stand_in=False)
+    test = create_dataloader(config, data, train=False, stand_in=False)
+    trainer = VQVAETrainer(config)
+    start = time.perf_counter()
+    trainer.fit(train, steps=steps)
+    seconds = time.perf_counter() - start
+    pictures, _ = trainer.reconstruct(test.dataset.floats(slice(0, PICTURES)))
+    return StoredRun(
+        name=name,
+        config=config,
+        steps=steps,
+        history=trainer.history,
+        evaluation=trainer.evaluate(test),
+        usage=usage_counts(collect_indices(trainer.model, test), config.num_embeddings),
+        reconstructions=pictures,
+        provenance={
+            "data": data,
+            "train": train.dataset.fingerprint(),
+            "test": test.dataset.fingerprint(),
+            "variance": test.dataset.variance(),
+            "library": _version("vqvae_lib"),
+            "torch": torch.__version__,
+            "device": torch.cuda.get_device_name() if config.device == "cuda" else platform.machine(),
+            "threads": torch.get_num_threads(),
+            "precision": str(trainer.dtype or torch.float32),
+            "seconds": round(seconds, 1),
+            "date": time.strftime("%Y-%m-%d"),
+        },
+    )
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _to_png(images: Tensor) -> str:
+    """Lay images (n, C, H, W) side by side in one PNG, in base64."""
+    pixels = torch.cat(list(images), dim=2).mul(255).round().to(torch.uint8)  # (C, H, n W)
+    array = pixels.permute(1, 2, 0).squeeze(-1).numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, format="PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _from_png(text: str, channels: int) -> Tensor:
+    array = np.asarray(Image.open(io.BytesIO(base64.b64decode(text))))
+    pixels = torch.from_numpy(array.reshape(*array.shape[:2], channels).copy()).permute(2, 0, 1).float() / 255
+    return torch.stack(pixels.chunk(PICTURES, dim=2))  # (C, H, n W) -> (n, C, H, W)
