@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
 from conftest import same_bits
 from sklearn.cluster import KMeans
@@ -121,7 +119,7 @@ def test_nearest_code_refuses_what_has_no_distance(bad, where):
     if bad == 1e30 and where == "vector":
         assert nearest_code(z, codebook).shape == (5,)  # z itself is never squared
         return
-    with pytest.raises(ValueError, match="NaN or infinite.*lower lr"):
+    with pytest.raises(ValueError, match=r"NaN or infinite.*lower lr"):
         nearest_code(z, codebook)
 
 
@@ -283,7 +281,7 @@ def test_counts_and_codes_warm_up_with_one_decay_that_grows_to_its_limit():
         decays.append(float(g))
         m = g * N[:, None] * e + (1 - g) * s
         torch.testing.assert_close(vq.codebook, m / vq.usage[:, None], rtol=1e-6, atol=1e-9)
-    assert all(a <= b + 1e-9 for a, b in zip(decays, decays[1:], strict=False))
+    assert all(a <= b + 1e-9 for a, b in pairwise(decays))
     assert decays[0] >= 0
     assert decays[-1] == pytest.approx(0.97)
 
@@ -510,7 +508,7 @@ def test_values_that_are_not_finite_raise_and_move_nothing(kind, training, updat
     before = snapshot(vq.train(training))
     z = normal(32, 4, 3)
     z[30, 2, 1] = bad
-    with pytest.raises(ValueError, match="NaN or infinite.*check the encoder"):
+    with pytest.raises(ValueError, match=r"NaN or infinite.*check the encoder"):
         vq(z)
     assert same_bits(vq.state_dict(), before)
 
@@ -562,33 +560,3 @@ def test_bad_arguments_raise_naming_them(kind, name, value):
 def test_lookup_refuses_what_is_no_index(indices, message):
     with pytest.raises(ValueError, match=message):
         EMAVectorQuantizer(8, 4).lookup(indices)
-
-
-# --- several processes ------------------------------------------------------------------------------------------------
-
-PARTS = (slice(0, 23), slice(23, 64))  # of the batch, one a process; of unequal length on purpose
-
-
-def learned(parts: slice) -> dict:
-    """Train on a part of each batch; whole numbers, so that the order of additions leaves no trace."""
-    vq = EMAVectorQuantizer(16, 4, restart_threshold=0.5, decay=0.5).double()
-    for step in range(3):
-        vq(whole(64, 4, seed=step).double()[parts])
-    return snapshot(vq)
-
-
-def one_process(rank: int, folder: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=len(PARTS))
-    torch.save(learned(PARTS[rank]), f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
-
-
-@pytest.mark.skipif(not dist.is_gloo_available(), reason="this PyTorch has no gloo")
-def test_two_processes_learn_what_one_learns(tmp_path):
-    start = "fork" if sys.platform == "linux" else "spawn"  # a fork need not import everything again
-    mp.start_processes(one_process, (str(tmp_path),), nprocs=len(PARTS), start_method=start)
-    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(len(PARTS)))
-    assert same_bits(first, second)
-    alone = learned(slice(None))
-    torch.testing.assert_close(first["codebook"], alone["codebook"], rtol=1e-12, atol=1e-12)
-    assert torch.equal(first["usage"], alone["usage"])

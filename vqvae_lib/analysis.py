@@ -53,8 +53,11 @@ def usage_counts(indices: Tensor, num_embeddings: int) -> Tensor:
     Returns:
         (K,) int64.
     """
-    if indices.numel() and int(indices.max()) >= num_embeddings:
-        raise ValueError(f"indices reach {int(indices.max())}, but num_embeddings = {num_embeddings}.")
+    if indices.numel() and not 0 <= int(indices.min()) <= int(indices.max()) < num_embeddings:
+        span = f"{int(indices.min())} to {int(indices.max())}"
+        raise ValueError(
+            f"indices span {span}: with num_embeddings = {num_embeddings} they lie in [0, {num_embeddings})."
+        )
     return torch.bincount(indices.flatten(), minlength=num_embeddings)
 
 

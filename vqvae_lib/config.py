@@ -32,7 +32,8 @@ def quick(steps: int, fewer: int = 20) -> int:
     return min(steps, fewer) if os.environ.get("VQVAE_QUICK") == "1" else steps
 
 
-def _require(ok: bool, name: str, value: object, allowed: str) -> None:
+def require(ok: bool, name: str, value: object, allowed: str) -> None:
+    """Raise ``ValueError`` naming the value and what is allowed, unless ``ok``."""
     if not ok:
         raise ValueError(f"{name} = {value!r} is not possible: it must be {allowed}.")
 
@@ -48,17 +49,17 @@ def _is_number(value: object) -> bool:
 def check_quantizer(num_embeddings: int, embedding_dim: int, commitment_cost: float) -> None:
     """Raise ``ValueError`` unless K >= 1, D >= 1 (integers) and beta >= 0 (finite)."""
     for name, value in (("num_embeddings", num_embeddings), ("embedding_dim", embedding_dim)):
-        _require(_is_int(value) and value >= 1, name, value, "an integer of 1 or more")
+        require(_is_int(value) and value >= 1, name, value, "an integer of 1 or more")
     beta = commitment_cost
-    _require(_is_number(beta) and beta >= 0, "commitment_cost", beta, "a finite number of 0 or more")
+    require(_is_number(beta) and beta >= 0, "commitment_cost", beta, "a finite number of 0 or more")
 
 
 def check_codebook(decay: float, restart_threshold: float, init: str) -> None:
     """Raise ``ValueError`` unless 0 <= decay < 1, 0 <= threshold < 1 and ``init`` is known."""
-    _require(_is_number(decay) and 0 <= decay < 1, "decay", decay, "a number in [0, 1)")
+    require(_is_number(decay) and 0 <= decay < 1, "decay", decay, "a number in [0, 1)")
     threshold = restart_threshold
-    _require(_is_number(threshold) and 0 <= threshold < 1, "restart_threshold", threshold, "a number in [0, 1)")
-    _require(init in INITS, "init", init, f"one of {INITS}")
+    require(_is_number(threshold) and 0 <= threshold < 1, "restart_threshold", threshold, "a number in [0, 1)")
+    require(init in INITS, "init", init, f"one of {INITS}")
 
 
 @dataclass(frozen=True)
@@ -111,22 +112,22 @@ class VQVAEConfig:
         check_codebook(self.decay, self.restart_threshold, self.init)
         for name in ("in_channels", "batch_size", "num_epochs"):
             value = getattr(self, name)
-            _require(_is_int(value) and value >= 1, name, value, "an integer of 1 or more")
-        _require(
+            require(_is_int(value) and value >= 1, name, value, "an integer of 1 or more")
+        require(
             _is_int(self.hidden_dim) and self.hidden_dim >= 2 and self.hidden_dim % 2 == 0,
             "hidden_dim",
             self.hidden_dim,
             "an even integer of 2 or more",
         )
-        _require(_is_number(self.lr) and self.lr > 0, "lr", self.lr, "a finite number above 0")
-        _require(_is_int(self.seed) and self.seed >= 0, "seed", self.seed, "an integer of 0 or more")
+        require(_is_number(self.lr) and self.lr > 0, "lr", self.lr, "a finite number above 0")
+        require(_is_int(self.seed) and self.seed >= 0, "seed", self.seed, "an integer of 0 or more")
         for name, allowed in (
             ("codebook_update", CODEBOOK_UPDATES),
             ("schedule", SCHEDULES),
             ("precision", PRECISIONS),
         ):
             value = getattr(self, name)
-            _require(value in allowed, name, value, f"one of {allowed}")
+            require(value in allowed, name, value, f"one of {allowed}")
         try:
             torch.device(self.device)
         except (RuntimeError, TypeError) as error:

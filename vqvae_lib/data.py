@@ -11,6 +11,7 @@ import socket
 import struct
 import tempfile
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 
 import matplotlib
@@ -320,7 +321,7 @@ def _download(name: str, root: Path) -> None:
                 _check_idx(name, Path(scratch))
             if not (root / folder).exists():  # another process may have been faster
                 (Path(scratch) / folder).replace(root / folder)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, HTTPException) as error:
         reason = " ".join(str(error).split())
         raise DataError(
             f"{name} is not in {root} and could not be downloaded ({reason}). Put its files there, or set VQVAE_DATA "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import itertools
 import json
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .config import VQVAEConfig
+from .config import PRECISIONS, SCHEDULES, VQVAEConfig, require
 from .data import BatchLoader
 from .model import VQVAE
 
@@ -68,6 +69,7 @@ def learning_rate(progress: float, peak: float, schedule: str = "one_cycle") -> 
         peak: the largest rate.
         schedule: ``"one_cycle"`` or ``"constant"``.
     """
+    require(schedule in SCHEDULES, "schedule", schedule, f"one of {SCHEDULES}")
     if schedule == "constant":
         return peak
     warm = 0.1
@@ -89,6 +91,7 @@ def autocast_dtype(device: torch.device, precision: str = "auto") -> torch.dtype
         The dtype for ``torch.autocast``; None means float32 throughout. ``"auto"`` takes bfloat16 where the processor
         or GPU has instructions for it, float16 on older GPUs, float32 elsewhere.
     """
+    require(precision in PRECISIONS, "precision", precision, f"one of {PRECISIONS}")
     if precision != "auto":
         return {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
     if device.type == "cuda":
@@ -162,8 +165,7 @@ class Trainer:
             raise ValueError(f"epochs = {epochs} and steps = {steps}: give one of them.")
         if steps is None:
             steps = (self.config.num_epochs if epochs is None else epochs) * len(loader)  # type: ignore[arg-type]
-        if steps < 1:
-            raise ValueError(f"{steps} steps are not possible: train for 1 or more.")
+        require(isinstance(steps, int) and steps >= 1, "steps", steps, "an integer of 1 or more")
         self.plan = (self.step, self.step + steps)
         return self.resume(loader, window=window)
 
@@ -239,9 +241,15 @@ class Trainer:
         ]
         if differing:
             raise CheckpointError(f"{path} holds another model: {'; '.join(differing)}.")
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        parts = {"model": self.model, "optimizer": self.optimizer, "scaler": self.scaler}
+        before = copy.deepcopy({name: part.state_dict() for name, part in parts.items()})
+        try:
+            for name, part in parts.items():
+                part.load_state_dict(state[name])
+        except (RuntimeError, ValueError, KeyError) as error:
+            for name, part in parts.items():
+                part.load_state_dict(before[name])
+            raise CheckpointError(f"{path} does not fit this model: {error}") from error
         self.history = state["history"]
         self.step = state["step"]
         self.plan = tuple(state["plan"])
@@ -335,7 +343,7 @@ def load_or_train(
     folder = Path(cache or os.environ.get("VQVAE_CACHE") or Path.home() / ".cache" / "vqvae_lib" / "runs")
     key = {
         "config": config.identity(),
-        "data": [loader.dataset.fingerprint(), loader.batch_size, loader.seed],
+        "data": [loader.dataset.fingerprint(), loader.batch_size, loader.shuffle, loader.drop_last, loader.seed],
         "steps": steps,
         "library": _source_digest(),
         "torch": torch.__version__,
@@ -365,9 +373,13 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dic
     if not zipfile.is_zipfile(path):
         raise CheckpointError(f"{path} is no checkpoint, or not whole ({path.stat().st_size:,} bytes).")
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch compares no checksums
+        state = None if damaged else torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch raises many kinds here; each means that the file can't be used
         raise CheckpointError(f"{path} can't be read as plain tensors and values: {error}") from error
+    if damaged:
+        raise CheckpointError(f"{path} is damaged (in {damaged}): delete it, or take another copy.")
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         found = state.get("format") if isinstance(state, dict) else type(state).__name__
         raise CheckpointError(f"{path} has format {found!r}; this library reads format {FORMAT}.")
