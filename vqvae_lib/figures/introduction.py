@@ -71,7 +71,7 @@ def change_one(before: Tensor, after: Tensor, numbers: Sequence[int], position: 
         numbers: the true number, then the n that replaced it.
         position: row and column of the number.
     """
-    figure, axes = canvas(2, len(after) + 1, height=2.2)
+    figure, axes = canvas(2, len(after) + 1, height=2.8)
     for j, image in enumerate([before, *after]):
         top, bottom = axes[:, j]
         show_image(top, image, f"true: {numbers[0]}" if j == 0 else f"→ {numbers[j]}")
