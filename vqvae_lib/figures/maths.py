@@ -85,19 +85,9 @@ def staircase(place: Tensor, smooth: Tensor, stepped: Tensor, slopes: Tensor) ->
     left.plot(place, smooth, color=GREY, linestyle="--", label="decoding z_e itself")
     left.plot(place, stepped, color=BLUE, label="decoding its nearest code")
     left.set(title="A step has no slope", ylabel="squared error a pixel")
-    right.plot(
-        place,
-        torch.gradient(stepped, spacing=(place,))[0].where(stepped.diff(prepend=stepped[:1]) == 0, torch.nan),
-        color=BLUE,
-        label="true slope between jumps",
-    )
-    right.plot(
-        place,
-        torch.gradient(smooth, spacing=(place,))[0],
-        color=GREY,
-        linestyle="--",
-        label="slope of the dashed curve",
-    )
+    right.axhline(0, color=BLUE, label="true slope between jumps")
+    slope = torch.gradient(smooth, spacing=(place,))[0]
+    right.plot(place, slope, color=GREY, linestyle="--", label="slope of the dashed curve")
     right.plot(place, slopes, color=ORANGE, label="straight-through slope")
     right.set(title="What is handed to the encoder", ylabel="change of error by place")
     for axis in (left, right):
