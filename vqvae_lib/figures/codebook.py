@@ -38,7 +38,7 @@ def usage_histogram(counts: Tensor, *, ranked: bool = False) -> Figure:
     """
     size, used = len(counts), active_codes(counts)
     share = counts.double() / counts.sum() * 100
-    share = share.sort(descending=True).values if ranked else share
+    share = (share.sort(descending=True).values if ranked else share).numpy()
     figure, [[axis]] = canvas(height=2.6)
     axis.bar(range(size), share, width=1.0, color=BLUE, linewidth=0)
     axis.axhline(100 / size, color=ORANGE, linestyle="--", linewidth=1.2, label=f"all alike: {100 / size:.2g} %")

@@ -1,0 +1,168 @@
+"""Figures: returned, closed for pyplot, labelled; and the equations that docstrings name exist."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import nbformat
+import project
+import pytest
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from vqvae_lib import BatchLoader, figures, visualize_codebook_usage, visualize_reconstruction
+from vqvae_lib.figures import COLOURS, canvas, image_grid, show_image, usage_histogram
+
+LIBRARY = project.ROOT / "vqvae_lib"
+MODULES = sorted((LIBRARY / "figures").glob("*.py"))
+COUNTS = torch.tensor([40, 0, 30, 0, 20, 10])
+
+
+@pytest.fixture(autouse=True)
+def pyplot_is_clean():
+    """No figure may be left to pyplot, which would show it a second time."""
+    assert plt.get_fignums() == []
+    yield
+    assert plt.get_fignums() == []
+
+
+def drawn(figure: Figure) -> Figure:
+    """Check that what came back is a figure and can be drawn."""
+    assert isinstance(figure, Figure)
+    figure.canvas.draw()
+    return figure
+
+
+def title_of(axis: Axes) -> str:
+    """Return an axis's title, wherever it stands."""
+    return axis.get_title(loc="left") + axis.get_title(loc="center")
+
+
+# --- each picture -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, 3, 8])
+def test_reconstructions_stand_below_their_originals_and_both_rows_are_named(trainer, digits, n):
+    axes = drawn(visualize_reconstruction(trainer, digits, n)).axes
+    assert len(axes) == 2 * n
+    names = [axes[0].yaxis.label, axes[n].yaxis.label]
+    assert [name.get_text() for name in names] == ["original", "reconstruction"]
+    assert all(name.get_visible() and axis.axison for name, axis in zip(names, axes[::n], strict=True))
+    shown = torch.stack([torch.as_tensor(axis.images[0].get_array()) for axis in axes])
+    x = digits.floats(slice(0, n))
+    assert torch.equal(shown[:n], x[:, 0])
+    assert torch.equal(shown[n:], trainer.reconstruct(x)[0][:, 0])
+
+
+def test_usage_is_counted_over_a_whole_pass(trainer, digits):
+    figure = drawn(visualize_codebook_usage(trainer, BatchLoader(digits.subset(slice(0, 50)), 32)))
+    (axis,) = figure.axes
+    counts = torch.bincount(trainer.model.encode(digits.floats(slice(0, 50))).flatten(), minlength=16)
+    heights = [bar.get_height() for bar in axis.patches]
+    assert heights == pytest.approx((counts / counts.sum() * 100).tolist(), rel=1e-5)
+    assert f"{int((counts > 0).sum())} of 16 codes" in title_of(axis)
+
+
+@pytest.mark.parametrize("ranked", [False, True])
+def test_the_histogram_has_a_bar_for_each_code_and_labels_its_axes(ranked):
+    (axis,) = drawn(usage_histogram(COUNTS, ranked=ranked)).axes
+    heights = [40, 30, 20, 10, 0, 0] if ranked else [40, 0, 30, 0, 20, 10]
+    assert [bar.get_height() for bar in axis.patches] == pytest.approx(heights)
+    assert [bar.get_x() + bar.get_width() / 2 for bar in axis.patches] == pytest.approx(range(6))
+    assert "code" in axis.get_xlabel()
+    assert "%" in axis.get_ylabel()
+    assert "4 of 6 codes used, perplexity 4" in title_of(axis)
+    assert axis.get_legend() is not None
+
+
+def test_a_grid_names_its_rows_and_titles_its_columns():
+    rows = [torch.rand(3, 1, 8, 8), torch.rand(3, 3, 8, 8)]
+    axes = drawn(image_grid(rows, ["grey", "colour"], titles=["a", "b", "c"])).axes
+    assert [axis.get_ylabel() for axis in axes] == ["grey", "", "", "colour", "", ""]
+    assert [axis.get_title(loc="center") for axis in axes] == ["a", "b", "c", "", "", ""]
+    assert all(len(axis.get_xticks()) == len(axis.get_yticks()) == 0 for axis in axes)
+    assert [axis.images[0].get_array().ndim for axis in axes] == [2, 2, 2, 3, 3, 3]
+    with pytest.raises(ValueError, match="zip"):
+        image_grid(rows, ["one name for two rows"])
+
+
+def test_an_image_is_shown_on_a_scale_from_0_to_1():
+    figure, [[axis]] = canvas()
+    show_image(axis, torch.full((1, 4, 4), 1.5, requires_grad=True))
+    assert axis.images[0].get_clim() == (0, 1)
+    assert axis.images[0].get_array().max() == 1
+    drawn(figure)
+
+
+def test_a_frame_has_the_books_style_and_leaves_everyone_elses_alone():
+    before = dict(plt.rcParams)
+    figure, axes = canvas(2, 3, height=4)
+    assert axes.shape == (2, 3)
+    assert tuple(figure.get_size_inches()) == (figures.style.WIDTH, 4)
+    assert dict(plt.rcParams) == before
+
+
+def luminance(colour: str) -> float:
+    """Return the relative luminance of "#rrggbb", as the accessibility guidelines (WCAG 2) define it."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_every_colour_stands_out_from_the_paper(colour):
+    assert (luminance(figures.style.PAPER) + 0.05) / (luminance(colour) + 0.05) >= 3
+
+
+# --- what holds for every module of figures ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_figures_come_from_the_books_frames_and_are_shown_by_no_one(path):
+    """Frames are closed for pyplot where they are made; a module that knows no pyplot can leave nothing open."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    called = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    assert "show" not in [function.attr for function in called if isinstance(function, ast.Attribute)]
+    imports = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert path.stem == "style" or not [line for line in imports if "pyplot" in line]
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
+    for function in functions:
+        draws = ast.unparse(function.returns) in ("Figure", "tuple[Figure, np.ndarray]")
+        onto = function.args.args and ast.unparse(function.args.args[0].annotation) == "Axes"
+        assert draws or onto, f"{function.name} returns no Figure"
+        assert ast.get_docstring(function), function.name
+
+
+# --- equations --------------------------------------------------------------------------------------------------------
+
+
+def named_equations() -> dict[str, set[str]]:
+    """Return number -> files, for all equations that the library's sources name."""
+    found: dict[str, set[str]] = {}
+    for path in sorted(LIBRARY.rglob("*.py")):
+        for phrase in re.findall(r"[Ee]quations?\s+((?:\(\d+\.\d+\)[\s,and]*)+)", path.read_text(encoding="utf-8")):
+            for number in re.findall(r"\d+\.\d+", phrase):
+                found.setdefault(number, set()).add(path.relative_to(LIBRARY).as_posix())
+    return found
+
+
+def chapter_of(number: str) -> Path | None:
+    return next(iter((project.ROOT / "chapters").glob(f"{int(number.split('.')[0]):02}_*.ipynb")), None)
+
+
+def test_the_library_names_equations():
+    assert {"1.8", "2.2", "2.7"} <= named_equations().keys()
+
+
+@pytest.mark.parametrize(("number", "files"), sorted(named_equations().items()), ids=lambda value: str(value))
+def test_an_equation_that_a_docstring_names_stands_in_its_chapter(number, files):
+    chapter = chapter_of(number)
+    if chapter is None:
+        pytest.skip(f"chapter {number.split('.')[0]} is not there yet; equation ({number}) is named in {sorted(files)}")
+    cells = nbformat.read(chapter, as_version=4).cells
+    text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    assert f"\\tag{{{number}}}" in text, f"{chapter.name} has no equation ({number}), which {sorted(files)} name"
