@@ -144,8 +144,10 @@ def named_equations() -> dict[str, set[str]]:
     """Return number -> files, for all equations that the library's sources name."""
     found: dict[str, set[str]] = {}
     for path in sorted(LIBRARY.rglob("*.py")):
-        for phrase in re.findall(r"[Ee]quations?\s+((?:\(\d+\.\d+\)[\s,and]*)+)", path.read_text(encoding="utf-8")):
-            for number in re.findall(r"\d+\.\d+", phrase):
+        for phrase in re.findall(
+            r"[Ee]quations?\s+((?:\(\d+\.\d+[a-z]?\)[\s,and]*)+)", path.read_text(encoding="utf-8")
+        ):
+            for number in re.findall(r"\d+\.\d+[a-z]?", phrase):
                 found.setdefault(number, set()).add(path.relative_to(LIBRARY).as_posix())
     return found
 
@@ -165,4 +167,7 @@ def test_an_equation_that_a_docstring_names_stands_in_its_chapter(number, files)
         pytest.skip(f"chapter {number.split('.')[0]} is not there yet; equation ({number}) is named in {sorted(files)}")
     cells = nbformat.read(chapter, as_version=4).cells
     text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
-    assert f"\\tag{{{number}}}" in text, f"{chapter.name} has no equation ({number}), which {sorted(files)} name"
+    # "(1.8)" may stand for a pair, (1.8a) and (1.8b).
+    assert re.search(rf"\\tag\{{{re.escape(number)}[a-z]?\}}", text), (
+        f"{chapter.name} has no equation ({number}), which {sorted(files)} name"
+    )
