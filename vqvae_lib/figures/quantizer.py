@@ -59,7 +59,7 @@ def cells(axis: Axes, codes: Tensor, *, span: float, assign: Assign = nearest_co
 def _legend_below(figure: Figure, axis: Axes) -> None:
     """Name what ``axis`` shows in one row under all panels, where it hides nothing."""
     handles, labels = axis.get_legend_handles_labels()
-    columns = len(labels) if sum(map(len, labels)) < 90 else (len(labels) + 1) // 2
+    columns = len(labels) if sum(map(len, labels)) < 85 else (len(labels) + 1) // 2
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
 
 
@@ -188,7 +188,7 @@ def dead_and_alive(z: Tensor, runs: Mapping[str, Tensor], span: float) -> Figure
         runs: title -> (T, K, 2), the codebook at T moments.
         span: both axes go from -span to span.
     """
-    figure, [axes] = canvas(1, len(runs), height=3.0, sharey=True)
+    figure, [axes] = canvas(1, len(runs), height=3.6, sharey=True)
     for axis, (title, path) in zip(axes, runs.items(), strict=True):
         cells(axis, path[-1], span=span)
         axis.plot(*z.T, ".", color=BLUE, markersize=1.5, alpha=0.5)
@@ -229,5 +229,5 @@ def ranked_use(counts: Mapping[str, Tensor]) -> Figure:
     size = len(next(iter(counts.values())))
     axis.axhline(100 / size, color=GREY, linestyle="--", linewidth=1, label="all alike")
     axis.set(xlabel="code, from most to least used", ylabel="share of positions (%)", yscale="log", xlim=(0, size + 1))
-    axis.legend()
+    _legend_below(figure, axis)
     return figure
