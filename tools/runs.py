@@ -25,9 +25,9 @@ def specifications() -> dict[str, tuple[VQVAEConfig, int]]:
     specs = {}
     for seed in SEEDS:
         for update in ("ema", "gradient"):  # chapter 4: two ways to move the codebook
-            specs[f"{update}-936-seed{seed}"] = (VQVAEConfig(codebook_update=update, seed=seed, device="cpu"), 936)
-        for size in (4, 16, 64, 256, 1024):  # chapter 5: rate against distortion; K = 512 is ema-936
-            specs[f"size{size:04d}-936-seed{seed}"] = (VQVAEConfig(num_embeddings=size, seed=seed, device="cpu"), 936)
+            specs[f"{update}-468-seed{seed}"] = (VQVAEConfig(codebook_update=update, seed=seed, device="cpu"), 468)
+        for size in (4, 16, 64, 256, 1024):  # chapter 5: rate against distortion; K = 512 is ema-468
+            specs[f"size{size:04d}-468-seed{seed}"] = (VQVAEConfig(num_embeddings=size, seed=seed, device="cpu"), 468)
     return specs
 
 

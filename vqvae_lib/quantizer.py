@@ -172,7 +172,7 @@ class _Quantizer(nn.Module):
         embedding_dim: int,
         commitment_cost: float = 0.25,
         *,
-        decay: float = 0.95,
+        decay: float = 0.9,
         restart_threshold: float = 0.04,
         init: str = "data",
         seed: int = 42,
