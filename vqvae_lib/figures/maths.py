@@ -20,6 +20,7 @@ __all__ = [
     "gradient_table",
     "latent_planes",
     "loss_curves",
+    "meeting",
     "norms_and_means",
     "pulls",
     "staircase",
@@ -69,7 +70,7 @@ def evidence(sharpness: Tensor, bound: Tensor, kl: Tensor, log_p: float, num_cod
     for axis in (left, right):
         axis.axvline(1, color=GREY, linewidth=1, linestyle=":")
         axis.set(xscale="log", xlabel="sharpness of the posterior (1: the true one)")
-        axis.legend(loc="lower right")
+        axis.legend(loc="lower right", fontsize=8)
     return figure
 
 
@@ -123,7 +124,7 @@ def gradient_table(terms: Sequence[str], parts: Sequence[str], norms: Tensor) ->
     """Show gradient norms (terms, parts) as a table: dark where a term moves a part, white where it can't."""
     figure, [[axis]] = canvas(height=0.5 * len(terms) + 0.9)
     shade = norms / norms.amax(1, keepdim=True).clamp(min=1e-12)
-    axis.imshow(shade, cmap=HEAT, vmin=0, vmax=1.6, aspect="auto")
+    axis.imshow(shade, cmap=HEAT, vmin=0, vmax=2.4, aspect="auto")
     for i in range(len(terms)):
         for j in range(len(parts)):
             value = float(norms[i, j])
@@ -217,4 +218,16 @@ def beta_weights(betas: Sequence[float], pulls_on: Mapping[str, Mapping[str, Seq
         axis.set(xlabel="commitment cost β", title=part)
     axes[0].set_ylabel("measured weight of the pull")
     axes[0].legend()
+    return figure
+
+
+def meeting(paths: Mapping[str, tuple[Tensor, Tensor]]) -> Figure:
+    """Show a vector and its code on a line while each is pulled to the other: name -> both positions (steps,)."""
+    figure, [axes] = canvas(1, len(paths), height=2.8, sharey=True)
+    for axis, (name, (vector, code)) in zip(axes, paths.items(), strict=True):
+        axis.plot(vector, color=BLUE, label="encoder output, starts at 1")
+        axis.plot(code, color=ORANGE, linestyle="--", label="code, starts at 0")
+        axis.set(title=name, xlabel="step of gradient descent", ylim=(-0.05, 1.05))
+    axes[0].set_ylabel("position")
+    axes[-1].legend(fontsize=8)
     return figure
