@@ -1,6 +1,6 @@
 """Train the stored runs that the chapters draw from, and check that they can be made again.
 
-    python tools/runs.py              train what is missing or out of date (goes on where it was stopped)
+    python tools/runs.py [PREFIX]     train what is missing or out of date (goes on where it was stopped)
     python tools/runs.py --list       name them
     python tools/runs.py --verify X   train run X again and compare, within the spread of its seeds
 
@@ -39,11 +39,11 @@ def up_to_date(name: str, config: VQVAEConfig, steps: int) -> bool:
     return run.config.identity() == config.identity() and run.steps == steps
 
 
-def train_missing() -> None:
+def train_missing(prefix: str) -> None:
     """Train and write every run that is missing; each is whole on disk before the next begins."""
-    specs = specifications()
+    specs = {name: spec for name, spec in specifications().items() if name.startswith(prefix)}
     missing = {name: spec for name, spec in specs.items() if not up_to_date(name, *spec)}
-    print(f"==> {len(specs)} stored runs, {len(missing)} to train")
+    print(f"==> {len(specs)} stored runs, {len(missing)} to train", flush=True)
     start, total, done = time.perf_counter(), sum(steps for _, steps in missing.values()), 0
     for name, (config, steps) in missing.items():
         run = record_run(name, config, steps)
@@ -72,6 +72,7 @@ def verify(name: str) -> int:
 def main() -> int:
     """Read the command line and do what it asks."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("prefix", nargs="?", default="", help="only runs whose names begin so")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--verify", metavar="NAME")
     arguments = parser.parse_args()
@@ -80,7 +81,7 @@ def main() -> int:
         return 0
     if arguments.verify:
         return verify(arguments.verify)
-    train_missing()
+    train_missing(arguments.prefix)
     return 0
 
 

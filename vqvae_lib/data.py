@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
 import logging
@@ -208,7 +209,7 @@ def load_images(
     except DataError as error:
         if name != "mnist" or not stand_in:
             raise
-        log.warning("MNIST wanted; %s Using the stand-in instead: digits of matplotlib's typefaces (glyphs).", error)
+        _say_once(f"MNIST wanted; {error} Using the stand-in instead: digits of matplotlib's typefaces (glyphs).")
         return _glyph_digits(train)
     if name == "cifar10":
         return _read_cifar(root, train)
@@ -306,6 +307,11 @@ def _glyph_digits(train: bool) -> ImageDataset:
     return ImageDataset(images, labels, "glyphs")
 
 
+@functools.cache
+def _say_once(line: str) -> None:
+    log.warning(line)
+
+
 def _download(name: str, root: Path) -> None:
     """Fetch into a folder of its own, checked by torchvision, and move it into place when it is whole."""
     folder = _FOLDERS[name]
@@ -322,7 +328,7 @@ def _download(name: str, root: Path) -> None:
             if not (root / folder).exists():  # another process may have been faster
                 (Path(scratch) / folder).replace(root / folder)
     except (OSError, RuntimeError, HTTPException) as error:
-        reason = " ".join(str(error).split())
+        reason = str(error).partition("\n")[0].removesuffix(":")  # what torchvision says of each mirror follows
         raise DataError(
             f"{name} is not in {root} and could not be downloaded ({reason}). Put its files there, or set VQVAE_DATA "
             "to a folder that holds them."
