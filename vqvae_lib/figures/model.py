@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from torch import Tensor
 
 from .style import BLUE, COLOURS, GREY, HEAT, INK, MARKERS, ORANGE, canvas, show_image
 
-__all__ = ["bits", "costs", "curves", "footprint", "maps", "overlaps", "profiles", "scales", "spectra"]
+__all__ = ["bits", "costs", "curves", "footprint", "maps", "overlaps", "profiles", "rings", "scales", "spectra"]
 
 Box = tuple[int, int, int]  # first row, first column, side, in pixels
 
@@ -25,7 +25,7 @@ def costs(names: Sequence[str], parameters: Sequence[int], products: Sequence[in
         total = sum(values)
         axis.barh(places + shift, [value / total for value in values], 0.38, color=colour, label=f"{label}: {total:,}")
     axis.set_yticks(places, names)
-    axis.xaxis.set_major_formatter(PercentFormatter(1))
+    axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=""))
     axis.set_xlabel("share of the whole model (%)")
     axis.grid(axis="y", visible=False)
     axis.legend()
@@ -82,7 +82,15 @@ def curves(runs: Mapping[str, tuple[Sequence[float], Sequence[float]]], level: f
     for (label, (steps, values)), colour, style in zip(runs.items(), COLOURS, styles, strict=False):
         axis.plot(steps, values, style, color=colour, label=label)
     axis.axhline(level, color=GREY, linewidth=1.0)
-    axis.annotate(level_name, (0, level), xytext=(2, 3), textcoords="offset points", fontsize=8)
+    axis.annotate(
+        level_name,
+        (1, level),
+        xycoords=("axes fraction", "data"),
+        xytext=(-2, -10),
+        textcoords="offset points",
+        ha="right",
+        fontsize=8,
+    )
     axis.set_yscale("log")
     axis.set_xlabel("optimiser steps")
     axis.set_ylabel("error / variance of the images")
@@ -153,6 +161,7 @@ def overlaps(counts: Mapping[str, Tensor]) -> Figure:
         axis.bar(range(len(values)), values, color=BLUE, width=0.85)
         axis.set_title(label, fontsize=9)
         axis.set_xlabel("output (pixels)")
+        axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axis.grid(axis="x", visible=False)
     axes[0, 0].set_ylabel("inputs that reach it")
     return figure
@@ -182,4 +191,16 @@ def spectra(amplitudes: Mapping[str, Tensor]) -> Figure:
     axis.set_xlabel("horizontal frequency (cycles a pixel)")
     axis.set_ylabel("amplitude (grey level)")
     axis.legend(loc="upper left")
+    return figure
+
+
+def rings(values: Sequence[float], level: float) -> Figure:
+    """Draw normalised errors against the distance of pixels from the border, beside that of the whole image."""
+    figure, [[axis]] = canvas(height=2.6)
+    axis.plot(values, marker=MARKERS[0], color=BLUE, label="ring of pixels")
+    axis.axhline(level, color=ORANGE, linestyle="--", linewidth=1.2, label="whole image")
+    axis.set_xlabel("distance from the border (pixels)")
+    axis.set_ylabel("error / variance")
+    axis.set_ylim(bottom=0)
+    axis.legend()
     return figure
