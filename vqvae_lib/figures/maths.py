@@ -93,7 +93,8 @@ def staircase(place: Tensor, smooth: Tensor, stepped: Tensor, slopes: Tensor) ->
     right.set(title="What is handed to the encoder", ylabel="change of error by place")
     for axis in (left, right):
         axis.set_xlabel("place on a line through the latent plane")
-        axis.legend(loc="upper right", fontsize=7, frameon=True)
+        axis.set_ymargin(0.3)
+        axis.legend(loc="upper left", fontsize=7, frameon=True)
     return figure
 
 
@@ -116,7 +117,7 @@ def pulls(z: Tensor, codes: Tensor, panels: Mapping[str, tuple[Tensor, Tensor]])
             if step.abs().max() > 0:
                 axis.quiver(*start.T, *step.T, color=colour, angles="xy", scale_units="xy", scale=1, width=0.009)
         axis.set(title=name, xlabel="first latent coordinate", ylabel="second" if axis is axes[0] else "")
-    axes[0].legend(loc="lower left", frameon=True, fontsize=7)
+    axes[0].legend(loc="best", frameon=True, fontsize=7)
     return figure
 
 
