@@ -112,8 +112,8 @@ def trainer(name: str, config: VQVAEConfig) -> VQVAETrainer:
         for layer in model.modules():
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
                 layer.reset_parameters()
-        model.starts_from_data = False
     model.vq = quantizer(name, config)
+    model.vq.updates = int(name == "description")  # at 0 the model sets its decoder to the mean image first
     trainer.model = model.to(trainer.device)
     trainer.optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, fused=name != "description")
     return trainer

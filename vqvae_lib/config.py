@@ -75,8 +75,7 @@ class VQVAEConfig:
         codebook_update: ``"ema"`` (moving averages, van den Oord et al. 2017, appendix A.1) or ``"gradient"``.
         decay: gamma of the moving averages; larger means slower codes.
         restart_threshold: a code used less than this fraction of the mean use is moved; 0 never moves one.
-        init: ``"data"``: the first batch sets where codes (by k-means) and the decoder (by the mean colour) start;
-            ``"uniform"``: codes start in U(-1/K, 1/K).
+        init: where codes start: ``"data"`` (k-means on the first batch) or ``"uniform"`` (U(-1/K, 1/K)).
         lr: learning rate; the peak of it where the schedule is ``"one_cycle"``.
         schedule: ``"one_cycle"`` (up and down once over the planned steps) or ``"constant"``.
         batch_size: images a step.
@@ -94,7 +93,9 @@ class VQVAEConfig:
     commitment_cost: float = 0.25
 
     codebook_update: Literal["ema", "gradient"] = "ema"
-    decay: float = 0.9  # the paper has 0.99; shorter memories gave the lower test error at 468 steps on MNIST (chapter 4)
+    decay: float = (
+        0.9  # the paper has 0.99; shorter memories gave the lower test error at 468 steps on MNIST (chapter 4)
+    )
     restart_threshold: float = 0.04
     init: Literal["data", "uniform"] = "data"
 

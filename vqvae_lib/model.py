@@ -121,20 +121,19 @@ class VQVAE(nn.Module):
         )
         self.decoder = Decoder(config)
         self.in_channels = config.in_channels
-        self.starts_from_data = config.init == "data"
         # Channels last: convolutions run faster, and a pixel's D numbers lie together, as the quantizer wants them.
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> VQVAEOutput:
         """Reconstruct images (B, C, H, W) in [0, 1], H and W multiples of 4.
 
-        In training the first batch also sets where codebook and decoder start, unless ``config.init`` is "uniform".
+        In training the first batch also sets where the decoder starts, and the codebook if ``config.init`` is "data".
 
         Raises:
             ValueError: wrong shape, or values that lead to codes that are not finite.
         """
         z_e = self._encode(x)
-        if self.training and self.vq.updates == 0 and self.starts_from_data:
+        if self.training and self.vq.updates == 0:
             self.decoder.start_at_mean(x)
         z_q, vq_loss, indices = self.vq(z_e)
         return VQVAEOutput(self.decoder(z_q), vq_loss, indices)

@@ -13,6 +13,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.text import Text
 from torch import Tensor
 
 __all__ = ["COLOURS", "GREY", "HEAT", "INK", "MARKERS", "PAPER", "WIDTH", "canvas", "image_grid", "show_image"]
@@ -57,6 +59,18 @@ _RC = {
 }
 
 
+class _BookAxes(Axes):
+    """Axes whose titles and legends, made after :func:`canvas` has returned, still follow the book's style."""
+
+    def set_title(self, *args: object, **kwargs: object) -> Text:
+        with plt.rc_context(_RC):
+            return super().set_title(*args, **kwargs)
+
+    def legend(self, *args: object, **kwargs: object) -> Legend:
+        with plt.rc_context(_RC):
+            return super().legend(*args, **kwargs)
+
+
 def canvas(
     rows: int = 1, columns: int = 1, *, height: float = 2.8, width: float = WIDTH, **kwargs: object
 ) -> tuple[Figure, np.ndarray]:
@@ -71,6 +85,7 @@ def canvas(
         The figure, already closed for pyplot (so a notebook shows it once), and its axes (rows, columns).
     """
     with plt.rc_context(_RC):
+        kwargs["subplot_kw"] = {"axes_class": _BookAxes, **kwargs.get("subplot_kw", {})}
         figure, axes = plt.subplots(
             rows, columns, figsize=(width, height), layout="constrained", squeeze=False, **kwargs
         )

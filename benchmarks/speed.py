@@ -1,0 +1,190 @@
+"""Speed and memory of the lookup, the quantizers and a whole training step, each against its peers.
+
+    python benchmarks/speed.py [--device cpu|cuda] [--only lookup|quantizer|step]
+
+No time is a target by itself: each row is a ratio of medians from one run, measured in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import peers
+import torch
+from measure import interleaved, peak_bytes, report
+from torch.utils.data import DataLoader
+from torchvision import datasets, transforms
+
+from vqvae_lib import EMAVectorQuantizer, VQVAEConfig, best_device, create_dataloader, data_root, nearest_code
+
+LOOKUPS = ((6272, 512), (6272, 8192), (50176, 1024), (100352, 65536))
+CHUNKS = (64, 128, 256, 512, 1024, 2048, 4096)
+DIM = 64
+
+
+def bare_product(z: torch.Tensor, codebook: torch.Tensor, rows: int) -> Callable[[], None]:
+    """The product z E^T in chunks of ``rows``, into one buffer, and nothing else."""
+    buffer = z.new_empty(rows, len(codebook))
+
+    def run() -> None:
+        for part in z.split(rows):
+            torch.mm(part, codebook.T, out=buffer[: len(part)])
+
+    return run
+
+
+def best_chunks(z: torch.Tensor, codebook: torch.Tensor, device: str) -> int:
+    """The chunk size at which the bare product is fastest; chunks of more than 256 MiB are left out."""
+    sizes = [rows for rows in CHUNKS if rows * len(codebook) <= 1 << 26]
+    part = z[: max(sizes)]
+    times = interleaved({str(rows): bare_product(part, codebook, rows) for rows in sizes}, seconds=2, device=device)
+    return int(min(times, key=times.get))
+
+
+def lookup(device: str) -> list[dict[str, Any]]:
+    """Rows: our lookup against the bare product and the textbook formula."""
+    rows = []
+    for n, k in LOOKUPS:
+        z, codebook = torch.randn(n, DIM, device=device), torch.randn(k, DIM, device=device)
+        chunk = best_chunks(z, codebook, device)
+        contenders = {"ours": lambda: nearest_code(z, codebook), "bare": bare_product(z, codebook, chunk)}  # noqa: B023
+        if n * k <= 1 << 27:  # the textbook's matrices of the largest case would not fit into memory
+            contenders["textbook"] = lambda: peers.textbook_lookup(z, codebook)  # noqa: B023
+        times = interleaved(contenders, device=device)
+        row = {
+            "what": f"lookup {n} x {k}",
+            "ours ms": times["ours"] * 1e3,
+            "bare product ms": times["bare"] * 1e3,
+            "ours / bare": times["ours"] / times["bare"],
+            "MiB beyond": (peak_bytes(contenders["ours"], device) - 8 * n) / 2**20,
+        }
+        if "textbook" in times:
+            row["textbook / ours"] = times["textbook"] / times["ours"]
+        rows.append(row)
+    return rows
+
+
+def quantizer(device: str) -> list[dict[str, Any]]:
+    """Rows: forward, backward and codebook update of the quantizers, (128, 64, 7, 7), K = 512."""
+    config = VQVAEConfig(device=device)
+    z_e = torch.randn(128, DIM, 7, 7, device=device).to(memory_format=torch.channels_last)
+    grad = torch.randn_like(z_e)
+
+    def contender(module: torch.nn.Module) -> Callable[[], None]:
+        module.to(device).train()
+        parameters = list(module.parameters())
+        optimizer = torch.optim.Adam(parameters, lr=1e-3) if parameters else None
+
+        def run() -> None:
+            z = z_e.clone().requires_grad_()
+            z_q, loss, _ = module(z)
+            torch.autograd.backward([z_q, loss], [grad, torch.ones_like(loss)])
+            if optimizer is not None:
+                optimizer.step()
+                optimizer.zero_grad()
+
+        return run
+
+    sizes = (config.num_embeddings, config.embedding_dim, config.commitment_cost)
+    times = interleaved(
+        {
+            "ours": contender(EMAVectorQuantizer(*sizes)),
+            "vqp": contender(peers.Peer(*sizes)),
+            "vqp without rotation": contender(peers.Peer(*sizes, rotation_trick=False)),
+            "textbook": contender(peers.Textbook(*sizes)),
+        },
+        seconds=15,
+        device=device,
+    )
+    ours = times.pop("ours")
+    return [
+        {
+            "what": f"quantizer step against {name}",
+            "ours ms": ours * 1e3,
+            "theirs ms": t * 1e3,
+            "theirs / ours": t / ours,
+        }
+        for name, t in times.items()
+    ]
+
+
+def step(device: str) -> list[dict[str, Any]]:
+    """Rows: one optimiser step of the whole model, batch 128, loading included."""
+    config = VQVAEConfig(device=device, lr=1e-3, schedule="constant")
+    ours, plain = peers.trainer("ours", config), peers.trainer("textbook", config)
+    fp32 = peers.trainer("ours", VQVAEConfig(device=device, lr=1e-3, schedule="constant", precision="float32"))
+    plain.dtype = None
+    plain.model.to(memory_format=torch.contiguous_format)
+    loader = create_dataloader(config, stand_in=False)
+    torchvision_set = datasets.MNIST(data_root(), train=True, transform=transforms.ToTensor())
+    torchvision_loader = DataLoader(torchvision_set, batch_size=128, shuffle=True, drop_last=True, num_workers=2)
+    count = 40
+
+    def contender(trainer: Any, batches: Any) -> Callable[[], None]:
+        return lambda: trainer._run(batches, trainer.step + count, window=count)
+
+    for trainer in (ours, plain, fp32):
+        trainer.plan = (0, 1)
+    times = interleaved(
+        {
+            "ours": contender(ours, loader),
+            "ours float32": contender(fp32, loader),
+            "textbook": contender(plain, _Endless(torchvision_loader)),
+        },
+        seconds=60,
+        device=device,
+    )
+    return [
+        {
+            "what": f"training step, {name}",
+            "ours ms": times["ours"] / count * 1e3,
+            "theirs ms": times[name] / count * 1e3,
+            "theirs / ours": times[name] / times["ours"],
+        }
+        for name in ("textbook", "ours float32")
+    ]
+
+
+class _Endless:
+    """A loader whose passes go on where the last one stopped, so that starting its workers is not timed."""
+
+    def __init__(self, loader: DataLoader) -> None:
+        self._loader = loader
+        self._batches = self._forever()
+
+    def _forever(self) -> Any:
+        while True:
+            yield from self._loader
+
+    def __len__(self) -> int:
+        return 1 << 60
+
+    def __iter__(self) -> Any:
+        return self._batches
+
+
+SUITES = {"lookup": lookup, "quantizer": quantizer, "step": step}
+
+
+def main() -> None:
+    """Run each suite in a process of its own, so that none sees another's memory, and report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default=best_device())
+    parser.add_argument("--only", choices=SUITES)
+    arguments = parser.parse_args()
+    if arguments.only:
+        torch.manual_seed(0)
+        report(arguments.only, SUITES[arguments.only](arguments.device), arguments.device)
+        return
+    for suite in SUITES:
+        command = [sys.executable, __file__, "--device", arguments.device, "--only", suite]
+        subprocess.run(command, check=True, env=os.environ)
+
+
+if __name__ == "__main__":
+    main()
