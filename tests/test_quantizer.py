@@ -282,7 +282,7 @@ def test_counts_and_codes_warm_up_with_one_decay_that_grows_to_its_limit():
         m = g * N[:, None] * e + (1 - g) * s
         torch.testing.assert_close(vq.codebook, m / vq.usage[:, None], rtol=1e-6, atol=1e-9)
     assert all(a <= b + 1e-9 for a, b in pairwise(decays))
-    assert decays[0] >= 0
+    assert 0 <= decays[0] < decays[-1]
     assert decays[-1] == pytest.approx(0.97)
 
 
@@ -330,6 +330,17 @@ def test_a_restarted_code_survives_the_next_update(kind):
 
 
 @both
+def test_each_restart_draws_anew(kind):
+    vq = placed(kind, normal(8, 2, seed=1), restart_threshold=0.3)
+    z, places = normal(256, 2), set()
+    for _ in range(5):
+        vq.usage[7] = 0
+        vq(z)
+        places.add(tuple(vq.codebook[7].tolist()))
+    assert len(places) > 1
+
+
+@both
 def test_without_a_threshold_no_code_is_ever_restarted(kind):
     vq = placed(kind, torch.tensor([[0.0, 0.0], [99.0, 99.0]]), restart_threshold=0)
     vq.usage[1] = 0
@@ -357,6 +368,15 @@ def test_first_batch_places_the_codes_whatever_its_scale(kind, scale):
     vq(z)
     assert perplexity(usage_counts(vq.eval()(z).indices, 64)) > 32
     assert float(vq.codebook.detach().std()) == pytest.approx(scale, rel=0.5)
+
+
+@both
+def test_the_first_batch_starts_the_counts_at_those_of_k_means(kind):
+    """Every vector is counted once, before the average and after it: no count starts at 0 or from nowhere."""
+    vq = kind(16, 4, init="data", restart_threshold=0)
+    vq(normal(1000, 4))
+    assert float(vq.usage.sum()) == pytest.approx(1000)
+    assert vq.usage.min() > 0
 
 
 def test_without_data_dependent_initialisation_the_first_batch_finds_few_codes():
