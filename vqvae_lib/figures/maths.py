@@ -74,22 +74,22 @@ def evidence(sharpness: Tensor, bound: Tensor, kl: Tensor, log_p: float, num_cod
     return figure
 
 
-def staircase(place: Tensor, smooth: Tensor, stepped: Tensor, slopes: Tensor) -> Figure:
+def staircase(place: Tensor, smooth: Tensor, stepped: Tensor, slopes: Tensor, handed: Tensor) -> Figure:
     """Show the error along a line of encoder outputs, with and without quantization, and the slopes handed back.
 
     Args:
         place: (n,) positions on the line.
         smooth, stepped: (n,) squared error a pixel when z_e itself, or its nearest code, is decoded.
-        slopes: (n,) straight-through derivative of the error by the position.
+        slopes: (n,) derivative of ``smooth`` by the position.
+        handed: (n,) straight-through derivative of ``stepped``.
     """
     figure, [[left, right]] = canvas(1, 2, height=3.0)
     left.plot(place, smooth, color=GREY, linestyle="--", label="decoding z_e itself")
     left.plot(place, stepped, color=BLUE, label="decoding its nearest code")
     left.set(title="A step has no slope", ylabel="squared error a pixel")
     right.axhline(0, color=BLUE, label="true slope between jumps")
-    slope = torch.gradient(smooth, spacing=(place,))[0]
-    right.plot(place, slope, color=GREY, linestyle="--", label="slope of the dashed curve")
-    right.plot(place, slopes, color=ORANGE, label="straight-through slope")
+    right.plot(place, slopes, color=GREY, linestyle="--", label="slope of the dashed curve")
+    right.plot(place, handed, color=ORANGE, label="straight-through slope")
     right.set(title="What is handed to the encoder", ylabel="change of error by place")
     for axis in (left, right):
         axis.set_xlabel("place on a line through the latent plane")
