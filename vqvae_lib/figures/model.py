@@ -190,7 +190,7 @@ def spectra(amplitudes: Mapping[str, Tensor]) -> Figure:
         )
     axis.set_xlabel("horizontal frequency (cycles a pixel)")
     axis.set_ylabel("amplitude (grey level)")
-    axis.legend(loc="upper left")
+    axis.legend(loc="center left")
     return figure
 
 
