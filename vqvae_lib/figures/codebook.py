@@ -189,6 +189,7 @@ def near_and_far(distance: Tensor, change: Tensor, noise: float) -> Figure:
     axis.plot(*middles.T, "s-", color=ORANGE, markersize=5, label="median of a twelfth")
     axis.axhline(noise, color=INK, linestyle="--", linewidth=1.2, label="reconstruction error in the same pixels")
     axis.set(xlabel="distance of the two codes", ylabel="mean squared change of a pixel", yscale="log")
+    axis.set_ylim(bottom=max(1e-9, float(change.quantile(0.02))))  # the least 2 % would take half the axis
     axis.legend(loc="lower right")
     return figure
 
