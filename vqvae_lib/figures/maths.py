@@ -93,7 +93,7 @@ def staircase(place: Tensor, smooth: Tensor, stepped: Tensor, slopes: Tensor, ha
     right.set(title="What is handed to the encoder", ylabel="change of error by place")
     for axis in (left, right):
         axis.set_xlabel("place on a line through the latent plane")
-        axis.set_ymargin(0.3)
+        axis.set_ymargin(0.5)
         axis.legend(loc="upper left", fontsize=7, frameon=True)
     return figure
 
