@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,8 @@ def worker(rank: int, store: str, out: str, shares: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("shares", [(48, 48), (30, 66)], ids=["halves", "unequal"])
 def test_two_processes_follow_one(tmp_path: Path, shares: tuple[int, int]) -> None:
-    mp.spawn(worker, args=(str(tmp_path / "store"), str(tmp_path), shares), nprocs=2)
+    start = "fork" if sys.platform == "linux" else "spawn"  # a fork need not import everything again
+    mp.start_processes(worker, (str(tmp_path / "store"), str(tmp_path), shares), nprocs=2, start_method=start)
     alone = follow(slice(None))
     without = follow(slice(None), restart_threshold=0.0)
     assert not torch.allclose(alone["codebook"], without["codebook"]), "no code was restarted: nothing is shown of it"
