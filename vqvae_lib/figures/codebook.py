@@ -157,18 +157,17 @@ def geometry(coordinates: Tensor, variances: Tensor, counts: Tensor, ink: Tensor
     return figure
 
 
-def densities(groups: Mapping[str, Tensor], *, x: str, log: bool = False) -> Figure:
-    """Draw outlined histograms over each other, each of area one: name -> values of any number."""
+def densities(groups: Mapping[str, Tensor], *, x: str) -> Figure:
+    """Draw outlined histograms over each other, a mark at each median: name -> values of any number."""
     figure, [[axis]] = canvas(height=2.9)
     everything = torch.cat([values.flatten() for values in groups.values()])
-    low, high = float(everything.min()), float(everything.max())
-    edges = np.geomspace(low, high, 50) if log else np.linspace(low, high, 50)
+    edges = np.linspace(float(everything.min()), float(everything.max()), 50)
     for i, (name, values) in enumerate(groups.items()):
         weights = np.full(values.numel(), 100 / values.numel())
         axis.hist(values.flatten(), bins=edges, weights=weights, histtype="step", color=COLOURS[i], linewidth=1.6)
         axis.plot([], [], color=COLOURS[i], label=name)
         axis.plot(float(values.median()), 0, MARKERS[i], color=COLOURS[i], markersize=6, clip_on=False)
-    axis.set(xlabel=x, ylabel="share of values (%)", xscale="log" if log else "linear")
+    axis.set(xlabel=x, ylabel="share of values (%)")
     axis.legend()
     return figure
 
