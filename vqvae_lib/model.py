@@ -26,8 +26,8 @@ class VQVAEOutput(NamedTuple):
 def keep_scale(net: nn.Sequential) -> None:
     """Draw a stack's weights so that activations keep their size from layer to layer (He et al. 2015).
 
-    PyTorch's own start shrinks them about 2.4-fold a layer: the codes are then so small that the decoder begins as a
-    constant, and at some settings stays one (chapter 3 shows it).
+    PyTorch's own start shrinks them about 2.4-fold a layer, so that the first codes are small against the biases.
+    Chapter 3 compares the two starts.
 
     Args:
         net: convolutions, each followed by a ReLU or by nothing that changes the scale.
