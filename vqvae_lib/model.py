@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import VQVAEConfig
-from .quantizer import EMAVectorQuantizer, VectorQuantizer, perplexity
+from .quantizer import EMAVectorQuantizer, VectorQuantizer, add_over_processes, perplexity
 
 __all__ = ["VQVAE", "Decoder", "Encoder", "VQVAEOutput", "keep_scale"]
 
@@ -92,11 +92,14 @@ class Decoder(nn.Module):
     def start_at_mean(self, x: Tensor) -> None:
         """Set the last bias so that an input of zeros is drawn as the mean colour of ``x`` (B, C, H, W) in [0, 1].
 
+        With several processes it is the mean over all of them.
+
         Without it the first steps push every weight towards the mean at once; on dark images that can switch off the
         last ReLUs for good, and the decoder stays a constant (chapter 3 shows it).
         """
-        mean = x.float().mean(dim=(0, 2, 3)).clamp(0.01, 0.99)
-        self.net[-2].bias.copy_(torch.logit(mean))
+        pixels = x.new_tensor([x[:, 0].numel()], dtype=torch.float32)
+        sums = add_over_processes(torch.cat([x.float().sum(dim=(0, 2, 3)), pixels]))
+        self.net[-2].bias.copy_(torch.logit((sums[:-1] / sums[-1]).clamp(0.01, 0.99)))
 
 
 class VQVAE(nn.Module):

@@ -19,6 +19,7 @@ __all__ = [
     "QuantizerOutput",
     "StraightThrough",
     "VectorQuantizer",
+    "add_over_processes",
     "code_sums",
     "kmeans",
     "nearest_code",
@@ -91,7 +92,7 @@ def code_sums(z: Tensor, indices: Tensor, num_embeddings: int) -> tuple[Tensor, 
     """
     counts = z.new_zeros(num_embeddings).index_add_(0, indices, z.new_ones(len(z)))
     sums = z.new_zeros(num_embeddings, z.shape[1]).index_add_(0, indices, z)
-    return _add_over_processes(counts), _add_over_processes(sums)
+    return add_over_processes(counts), add_over_processes(sums)
 
 
 def kmeans(z: Tensor, centres: Tensor, iterations: int = 10) -> tuple[Tensor, Tensor]:
@@ -309,7 +310,7 @@ class _Quantizer(nn.Module):
         # Each process fills in the rows it holds; the sum over processes has them all.
         mine = ((chosen >= offset) & (chosen < offset + len(z))).to(z.device)
         rows = z[(chosen - offset).clamp(0, len(z) - 1).to(z.device)]
-        return _add_over_processes(torch.where(mine[:, None], rows, torch.zeros_like(rows)))
+        return add_over_processes(torch.where(mine[:, None], rows, torch.zeros_like(rows)))
 
 
 class VectorQuantizer(_Quantizer):
@@ -359,7 +360,8 @@ def _processes() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def _add_over_processes(values: Tensor) -> Tensor:
+def add_over_processes(values: Tensor) -> Tensor:
+    """Replace ``values`` by their sum over all processes of ``torch.distributed``; alone, return them as they are."""
     if _processes() > 1:
         dist.all_reduce(values)
     return values
