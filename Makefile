@@ -4,7 +4,7 @@ BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help env book serve test quick lint format clean colab-check repository requirements
+.PHONY: help env book serve test quick lint format clean colab-check runs verify-runs bench repository requirements
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,16 @@ format: env  ## put code and notebooks into the form that lint asks for
 colab-check: env  ## run each notebook alone, as Colab would (needs Python 3.13)
 	@$(PYTHON) tools/environment.py colab
 	@$(BIN)/python tools/colab_check.py
+
+runs: env  ## train the stored runs that are missing (needs MNIST; goes on where it was stopped)
+	@$(BIN)/python tools/runs.py
+
+verify-runs: env  ## train one stored run again and compare: make verify-runs RUN=ema-468-seed0
+	@$(BIN)/python tools/runs.py --verify $(RUN)
+
+bench: ## speed against peers, in an environment of its own
+	@$(PYTHON) tools/environment.py bench
+	.venv-bench/$(notdir $(BIN))/python benchmarks/speed.py
 
 repository: env  ## say where the repository lives: make repository URL=https://github.com/OWNER/NAME
 	@$(BIN)/python tools/repository.py $(URL)

@@ -1,6 +1,7 @@
-"""Make the environments of the book: `.venv` for building and testing it, `.venv-colab` with Colab's versions.
+"""Make the environments of the book: `.venv` for building and testing it, `.venv-colab` with Colab's versions,
+and `.venv-bench` with the peers of the benchmarks.
 
-python tools/environment.py [book|colab]
+python tools/environment.py [book|colab|bench]
 
 Runs on any Python 3.8 or newer with nothing installed. An environment is stamped with a hash of the files that define
 it, so a second run ends at once.
@@ -21,6 +22,7 @@ BIN = "Scripts" if os.name == "nt" else "bin"
 # name: (folder, Python versions, most wanted first, defining files, whether the package is installed too)
 ENVIRONMENTS = {
     "book": (".venv", ("3.12", "3.11", "3.13"), ("requirements.txt", "pyproject.toml"), True),
+    "bench": (".venv-bench", ("3.12", "3.11", "3.13"), ("benchmarks/requirements.txt", "requirements.txt"), True),
     # Colab's package is brought in by each notebook's first cell: that is what the check is about.
     "colab": (".venv-colab", ("3.13",), ("requirements-colab.txt",), False),
 }
