@@ -410,19 +410,21 @@ def _accumulate(sums: dict[str, Tensor], results: dict[str, Tensor], weight: int
 
 
 class _Progress:
-    """A tqdm bar that is gone when the work is done: in a notebook too, where it would stay on the page."""
+    """A tqdm bar that is gone when the work is done; in a notebook a line with the steps stays in its place."""
 
     def __init__(self, total: int, label: str) -> None:
         shell = sys.modules.get("IPython")
         kernel = getattr(shell.get_ipython(), "kernel", None) if shell else None
-        file = _CellLine() if kernel is not None else sys.stderr
-        self._bar = tqdm(total=total, desc=label, leave=False, file=file, mininterval=0.5)
+        self._line = _CellLine() if kernel is not None else None
+        self._bar = tqdm(total=total, desc=label, leave=False, file=self._line or sys.stderr, mininterval=0.5)
 
     def __enter__(self) -> _Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bar.close()
+        if self._line is not None:  # an empty output would show as an empty box on the page
+            self._line.write(f"{self._bar.desc}: {self._bar.n} steps")
 
     def advance(self, steps: int, numbers: dict[str, float]) -> None:
         self._bar.set_postfix(loss=f"{numbers['total_loss']:.4f}", refresh=False)
