@@ -26,6 +26,9 @@ def interleaved(
 ) -> dict[str, float]:
     """Time contenders in turn, again and again, so that a slow moment of the machine meets all alike.
 
+    Before each timed call the same function runs once untimed: the memory that another contender has left to be given
+    back (milliseconds, after matrices of N x K) and the caches it has filled are not put to this one's account.
+
     Args:
         contenders: name -> function of no arguments.
         seconds: how long in all; at least five rounds are made.
@@ -41,6 +44,8 @@ def interleaved(
     start = time.perf_counter()
     while time.perf_counter() - start < seconds or min(map(len, times.values())) < 5:
         for name, function in contenders.items():
+            function()
+            _finish(device)
             before = time.perf_counter()
             function()
             _finish(device)

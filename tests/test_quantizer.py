@@ -82,32 +82,36 @@ def test_nearest_code_is_as_near_as_float32_can_tell(n, k, d, scale):
     assert excess.max() <= 1e-6 * max(float(z.square().sum(1).max()), float(codebook.square().sum(1).max()))
 
 
-def test_nearest_code_where_one_row_of_scores_exceeds_a_tile():
-    side = math.isqrt(quantizer.TILE) + 1
+def test_nearest_code_over_many_tiles_of_codes(monkeypatch):
+    monkeypatch.setattr(quantizer, "TILE_CODES", 1000)
+    side = 72
     codebook = torch.cartesian_prod(
         torch.arange(side), torch.arange(side)
     ).float()  # a grid: code (i, j) is i * side + j
-    assert len(codebook) > quantizer.TILE
-    z = torch.tensor([[0.0, 0.0], [3.2, 700.9], [side, side], [0.5, 0.5]])
-    assert nearest_code(z, codebook).tolist() == [0, 3 * side + 701, side * side - 1, 0]
+    assert len(codebook) > 5 * quantizer.TILE_CODES
+    z = torch.tensor([[0.0, 0.0], [31.2, 70.9], [side, side], [0.5, 0.5], [27.0, 55.5]])
+    # of equally near codes the first, within a tile and across two (27 * 72 + 55 = 1999 and 2000)
+    assert nearest_code(z, codebook).tolist() == [0, 31 * side + 71, side * side - 1, 0, 1999]
 
 
 @pytest.mark.parametrize("tile", [1, 5000, 1 << 40])
 def test_chunked_equals_whole(monkeypatch, tile):
     z, codebook = whole(1000, 8), whole(50, 8, seed=1)
-    monkeypatch.setattr(quantizer, "TILE", tile)
+    monkeypatch.setitem(quantizer.TILE, "cpu", tile)
     assert torch.equal(nearest_code(z, codebook), torch.from_numpy(distances(z, codebook).argmin(1)))
 
 
 def test_the_scores_held_at_a_time_do_not_grow_with_the_vectors(monkeypatch):
     def most(n: int) -> int:
         held = []
-        monkeypatch.setattr(torch, "addmm", lambda *args: held.append(r := torch.ops.aten.addmm(*args)) or r)
+        monkeypatch.setattr(
+            torch, "addmm", lambda *args, out: held.append(torch.ops.aten.addmm.out(*args, out=out)) or out
+        )
         nearest_code(normal(n, 8), normal(64, 8, seed=1))
         assert sum(len(scores) for scores in held) == n
         return max(scores.numel() for scores in held)
 
-    monkeypatch.setattr(quantizer, "TILE", 8000)
+    monkeypatch.setitem(quantizer.TILE, "cpu", 8000)
     assert most(1000) == most(3000) <= 8000
 
 

@@ -26,9 +26,11 @@ __all__ = [
     "perplexity",
 ]
 
-# Scores held at a time: 2^19 float32 numbers are 2 MiB, about what a core keeps in its own cache.
-TILE = 1 << 19
-GROUP = 32  # codes whose largest score is found without asking which of them has it
+# Scores held at a time: 2^20 float32 numbers are 4 MiB, about what two cores keep in their own caches. A GPU wants
+# more work at a time, and has the memory for 32 MiB.
+TILE = {"cpu": 1 << 20, "cuda": 1 << 23}
+TILE_CODES = 4096  # codes of a tile, at most
+GROUPS = 8  # codes that are compared by value alone, before one asks which of them it was
 
 
 class QuantizerOutput(NamedTuple):
@@ -56,21 +58,30 @@ def nearest_code(z: Tensor, codebook: Tensor) -> Tensor:
         ValueError: a vector or code is NaN or infinite, or so large that its square is (not checked on CUDA, where
             looking at a value would stall the device).
     """
-    padding = -len(codebook) % GROUP  # up to whole groups, with codes that can't win
-    codes = F.pad(codebook, (0, 0, 0, padding))
-    half_norms = F.pad(codebook.square().sum(1).div(-2), (0, padding), value=-torch.inf)
-    indices = torch.empty(len(z), dtype=torch.long, device=z.device)
-    best = torch.empty(len(z), dtype=z.dtype, device=z.device)
-    rows = max(64, TILE // len(codes))
-    for start in range(0, len(z), rows):
-        chunk = slice(start, start + rows)
-        # (rows, D) x (D, K) -> (rows, K) -> (rows, K / GROUP, GROUP)
-        scores = torch.addmm(half_norms, z[chunk], codes.T).unflatten(1, (-1, GROUP))
-        # Looking for the place of a maximum takes several times as long as for its value: find the values of all
-        # groups first, then the best group, then the place in that group alone.
-        best[chunk], group = scores.amax(2).max(1)
-        winners = scores[torch.arange(len(group), device=z.device), group]  # (rows, GROUP)
-        indices[chunk] = group * GROUP + winners.max(1).indices
+    indices = torch.zeros(len(z), dtype=torch.long, device=z.device)
+    best = z.new_full((len(z),), -torch.inf)
+    for first in range(0, len(codebook), TILE_CODES):
+        codes = codebook[first : first + TILE_CODES]
+        padding = -len(codes) % GROUPS  # up to whole groups, with codes that can't win
+        per_group = (len(codes) + padding) // GROUPS
+        half_norms = F.pad(codes.square().sum(1).div(-2), (0, padding), value=-torch.inf)
+        # Code j * GROUPS + g goes to place (g, j): the codes that share a j are neighbours in the codebook.
+        half_norms = half_norms.view(per_group, GROUPS).T.reshape(-1)
+        codes = F.pad(codes, (0, 0, 0, padding)).view(per_group, GROUPS, -1).transpose(0, 1).flatten(0, 1)
+        rows = min(len(z), max(64, TILE.get(z.device.type, TILE["cuda"]) // len(codes)))
+        buffer = z.new_empty(rows, len(codes))
+        every = torch.arange(rows, device=z.device)
+        for z_part, best_part, indices_part in zip(z.split(rows), best.split(rows), indices.split(rows), strict=True):
+            n = len(z_part)
+            # (n, D) x (D, codes) -> (n, codes) -> (n, GROUPS, codes / GROUPS)
+            scores = torch.addmm(half_norms, z_part, codes.T, out=buffer[:n]).unflatten(1, (GROUPS, per_group))
+            # Looking for the place of a maximum takes several times as long as for its value: find the value over
+            # each j's codes first, then the best j, then the place among its GROUPS codes alone.
+            score, j = scores.amax(1).max(1)
+            g = scores[every[:n], :, j].argmax(1)  # (n, GROUPS) -> (n,)
+            better = score > best_part  # strictly: of equal scores the first code's stays
+            indices_part.copy_(torch.where(better, j.mul_(GROUPS).add_(g).add_(first), indices_part))
+            torch.maximum(best_part, score, out=best_part)
     if z.device.type != "cuda" and not best.isfinite().all():
         raise ValueError(
             "nearest_code met a vector or code that is NaN or infinite, or too large to be squared: "
