@@ -22,6 +22,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import vendor
 import yaml
 from notebooks import nameless_pictures, read
 from project import ROOT, chapters, step
@@ -158,6 +159,8 @@ def main() -> int:
     if arguments.only:
         with step(f"executing {arguments.only}"):
             return execute([arguments.only.resolve()], EXECUTED / "alone", fresh=True)
+    if arguments.action == "site":
+        vendor.fetch()  # before the sources are copied
     with step("executing the chapters"):
         status = execute(chapters(), BOOK, fresh=arguments.action == "test")
     if status or arguments.action == "test":
