@@ -32,6 +32,16 @@ def recorded_repository() -> str:
     return tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["tool"]["vqvae-book"]["repository"]
 
 
+def site_address(environment: dict[str, str] | None = None) -> str:
+    """Where GitHub Pages shows the site, with a trailing slash, or "" where the repository is not on GitHub."""
+    found = re.fullmatch(r"https://github\.com/([^/]+)/([^/]+)", repository(environment))
+    if not found:
+        return ""
+    owner, name = found[1].lower(), found[2]
+    own = f"{owner}.github.io"
+    return f"https://{own}/" if name.lower() == own else f"https://{own}/{name}/"
+
+
 def chapters(root: Path = ROOT) -> list[Path]:
     """Every notebook of the book below `root`, solutions included, in reading order."""
     found = (root / "chapters").glob("**/*.ipynb")
