@@ -41,7 +41,11 @@ class Textbook(nn.Module):
     def forward(self, z_e: Tensor) -> QuantizerOutput:
         """Quantize (B, D, H, W)."""
         self.updates += self.training
-        z = z_e.permute(0, 2, 3, 1).contiguous()  # (B, D, H, W) -> (B, H, W, D)
+        z = z_e.float().permute(0, 2, 3, 1).contiguous()  # (B, D, H, W) -> (B, H, W, D)
+        with torch.autocast(z_e.device.type, enabled=False):  # its precision is not what is compared
+            return self._quantize(z)
+
+    def _quantize(self, z: Tensor) -> QuantizerOutput:
         indices = textbook_lookup(z.view(-1, z.shape[-1]), self.embedding.weight).view(z.shape[:-1])
         z_q = self.embedding(indices)
         to_codes, to_encoder = F.mse_loss(z_q, z.detach()), F.mse_loss(z, z_q.detach())
@@ -100,7 +104,7 @@ def quantizer(name: str, config: VQVAEConfig) -> nn.Module:
 def trainer(name: str, config: VQVAEConfig) -> VQVAETrainer:
     """Make a trainer for a contender: our encoder, decoder, start, schedule and loop; ``ours`` is the library's own.
 
-    ``description`` also has PyTorch's own weight scale, as its code leaves it.
+    ``description`` starts with a picture of half grey, as its code does.
     """
     trainer = VQVAETrainer(config)
     if name == "ours":
@@ -108,10 +112,6 @@ def trainer(name: str, config: VQVAEConfig) -> VQVAETrainer:
     torch.manual_seed(config.seed)
     model = VQVAE(config)
     model.load_state_dict(trainer.model.state_dict())
-    if name == "description":
-        for layer in model.modules():
-            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-                layer.reset_parameters()
     model.vq = quantizer(name, config)
     model.vq.updates = int(name == "description")  # at 0 the model sets its decoder to the mean image first
     trainer.model = model.to(trainer.device)

@@ -15,7 +15,7 @@ from .analysis import (
 from .config import VQVAEConfig, best_device, quick
 from .data import BatchLoader, DataError, ImageDataset, create_dataloader, data_root, draw_glyphs, load_images
 from .figures import visualize_codebook_usage, visualize_reconstruction
-from .model import VQVAE, Decoder, Encoder, VQVAEOutput, keep_scale
+from .model import VQVAE, Decoder, Encoder, VQVAEOutput
 from .quantizer import (
     EMAVectorQuantizer,
     QuantizerOutput,

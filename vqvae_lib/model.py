@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from .config import VQVAEConfig
 from .quantizer import EMAVectorQuantizer, VectorQuantizer, add_over_processes, perplexity
 
-__all__ = ["VQVAE", "Decoder", "Encoder", "VQVAEOutput", "keep_scale"]
+__all__ = ["VQVAE", "Decoder", "Encoder", "VQVAEOutput"]
 
 
 class VQVAEOutput(NamedTuple):
@@ -21,25 +20,6 @@ class VQVAEOutput(NamedTuple):
     x_recon: Tensor  # (B, C, H, W) in [0, 1]
     vq_loss: Tensor  # ()
     indices: Tensor  # (B, H/4, W/4), int64 in [0, K)
-
-
-def keep_scale(net: nn.Sequential) -> None:
-    """Draw a stack's weights so that activations keep their size from layer to layer (He et al. 2015).
-
-    PyTorch's own start shrinks them about 2.4-fold a layer, so that the first codes are small against the biases.
-    Chapter 3 compares the two starts.
-
-    Args:
-        net: convolutions, each followed by a ReLU or by nothing that changes the scale.
-    """
-    for i, layer in enumerate(net):
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            inputs = layer.in_channels * math.prod(layer.kernel_size)  # numbers that are added up for one output
-            if isinstance(layer, nn.ConvTranspose2d):
-                inputs /= math.prod(layer.stride)  # the others fall on outputs between
-            gain = 2.0 if i + 1 < len(net) and isinstance(net[i + 1], nn.ReLU) else 1.0  # a ReLU drops half the power
-            nn.init.normal_(layer.weight, std=math.sqrt(gain / inputs))
-            nn.init.zeros_(layer.bias)
 
 
 class Encoder(nn.Module):
@@ -58,7 +38,6 @@ class Encoder(nn.Module):
             nn.ReLU(inplace=True),
             nn.Conv2d(config.hidden_dim, config.embedding_dim, kernel_size=3, stride=1, padding=1),
         )
-        keep_scale(self.net)
 
     def forward(self, x: Tensor) -> Tensor:
         """Encode images (B, C, H, W) in [0, 1] as ``z_e`` (B, D, H/4, W/4), unbounded."""
@@ -82,7 +61,6 @@ class Decoder(nn.Module):
             nn.ConvTranspose2d(config.hidden_dim // 2, config.in_channels, kernel_size=4, stride=2, padding=1),
             nn.Sigmoid(),
         )
-        keep_scale(self.net)
 
     def forward(self, z_q: Tensor) -> Tensor:
         """Decode ``z_q`` (B, D, H/4, W/4) as images (B, C, H, W) in [0, 1]."""
