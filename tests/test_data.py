@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import HAS_MNIST, needs_mnist
+from torch.utils.data import TensorDataset
 from torchvision import datasets
 from torchvision.transforms import ToTensor
 
@@ -445,6 +446,15 @@ def test_a_fingerprint_changes_with_every_pixel_and_label(change):
 def test_a_dataset_refuses_what_is_no_image(images, labels, message):
     with pytest.raises(ValueError, match=message):
         ImageDataset(images, labels, "wrong")
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float32])
+def test_a_loader_hands_out_other_tensors_as_they_are(dtype):
+    values, labels = torch.arange(24).view(6, 2, 2).to(dtype), torch.arange(6)
+    (x, first), (y, second) = BatchLoader(TensorDataset(values, labels), 3)
+    assert x.dtype == dtype
+    assert torch.equal(torch.cat([x, y]), values)
+    assert torch.equal(torch.cat([first, second]), labels)
 
 
 @pytest.mark.parametrize(

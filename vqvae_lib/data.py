@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, TensorDataset
 from torchvision import datasets
 
 from .config import VQVAEConfig
@@ -113,6 +113,8 @@ class BatchLoader:
     The bytes are moved to the device once; a batch is one indexing and one scaling there. The order of an epoch is a
     function of ``seed`` and the epoch's number alone, so that a run can be taken up in the middle of one.
 
+    The values of a ``TensorDataset(values, labels)`` that are no bytes, such as codes, go out as they are.
+
     Args:
         dataset: what to iterate.
         batch_size: images a batch, 1 or more.
@@ -124,7 +126,7 @@ class BatchLoader:
 
     def __init__(
         self,
-        dataset: ImageDataset,
+        dataset: ImageDataset | TensorDataset,
         batch_size: int = 128,
         *,
         shuffle: bool = False,
@@ -145,8 +147,8 @@ class BatchLoader:
         self.seed = seed
         self.device = torch.device(device)
         self.epoch = 0
-        self._images = dataset.images.to(self.device)
-        self._labels = dataset.labels.to(self.device)
+        tensors = dataset.tensors if isinstance(dataset, TensorDataset) else (dataset.images, dataset.labels)
+        self._values, self._labels = (tensor.to(self.device) for tensor in tensors)
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.dataset), self.batch_size)
@@ -169,7 +171,8 @@ class BatchLoader:
 
     def _batches(self, order: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         for chosen in order[: len(self) * self.batch_size].split(self.batch_size):
-            yield self._images[chosen].float().div_(255), self._labels[chosen]
+            values = self._values[chosen]
+            yield values.float().div_(255) if values.dtype == torch.uint8 else values, self._labels[chosen]
 
 
 def data_root() -> Path:
