@@ -235,9 +235,9 @@ class Trainer:
         theirs, ours = state["config"], asdict(self.config)
         model_fields = ("in_channels", "hidden_dim", "num_embeddings", "embedding_dim", "codebook_update")
         differing = [
-            f"{name} = {theirs.get(name)!r}, here {ours[name]!r}"
+            f"{name} = {theirs.get(name)!r}, here {ours.get(name)!r}"
             for name in model_fields
-            if theirs.get(name) != ours[name]
+            if theirs.get(name) != ours.get(name)
         ]
         if differing:
             raise CheckpointError(f"{path} holds another model: {'; '.join(differing)}.")
@@ -426,8 +426,9 @@ class _Progress:
         if self._line is not None:  # an empty output would show as an empty box on the page
             self._line.write(f"{self._bar.desc}: {self._bar.n} steps")
 
-    def advance(self, steps: int, numbers: dict[str, float]) -> None:
-        self._bar.set_postfix(loss=f"{numbers['total_loss']:.4f}", refresh=False)
+    def advance(self, steps: int, numbers: dict[str, float] | None = None) -> None:
+        if numbers:
+            self._bar.set_postfix(loss=f"{numbers['total_loss']:.4f}", refresh=False)
         self._bar.update(steps)
 
 
