@@ -2,9 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PORT ?= 8000
+PART ?= 1/1
 
 .DEFAULT_GOAL := help
-.PHONY: help env book serve test quick lint format clean colab-check runs verify-runs bench repository requirements
+.PHONY: help env book serve test quick lint format clean colab-check runs sweep verify-runs bench repository requirements
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +44,9 @@ colab-check: env  ## run each notebook alone, as Colab would (needs Python 3.13)
 
 runs: env  ## train the stored runs that are missing (needs MNIST; goes on where it was stopped)
 	@$(BIN)/python tools/runs.py
+
+sweep: env  ## those of the sweep over K and beta alone (PART=1/2 and PART=2/2: two processes share the work)
+	@$(BIN)/python tools/runs.py sweep- --part $(PART)
 
 verify-runs: env  ## train one stored run again and compare: make verify-runs RUN=ema-468-seed0
 	@$(BIN)/python tools/runs.py --verify $(RUN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ import runs
 import torch
 
 from vqvae_lib import VQVAEConfig
-from vqvae_lib.stored import FOLDER, PICTURES, StoredRun, stored_run, stored_runs
+from vqvae_lib.stored import FOLDER, PICTURES, StoredRun, stored_run, stored_runs, sweep
 
 
 @pytest.fixture
@@ -62,6 +63,67 @@ def test_an_unknown_name_lists_those_there_are(run, tmp_path):
     with pytest.raises(FileNotFoundError, match="tiny-seed0"):
         stored_run("other", tmp_path)
     assert [r.name for r in stored_runs("tiny-", tmp_path)] == ["tiny-seed0"]
+
+
+def test_large_counts_survive_and_cost_little(run, tmp_path):
+    usage = torch.arange(4096) ** 2
+    again = StoredRun.read(replace(run, usage=usage).write(tmp_path))
+    assert torch.equal(again.usage, usage)
+    assert again.usage.dtype == torch.int64
+
+
+def test_a_runs_numbers_follow_from_its_counts(run):
+    alike = replace(run, usage=torch.tensor([7, 7, 0, 7])).numbers()  # images of 8 x 8 have 2 x 2 positions
+    assert alike == pytest.approx({"MSE": 0.05, "bits": 4 * math.log2(3), "active codes": 3, "perplexity": 3})
+
+
+def test_a_sweep_is_grouped_by_setting_in_rising_order(run, tmp_path):
+    for size, beta, seed in ((16, 0.25, 0), (4, 2.0, 0), (4, 0.1, 1), (4, 0.1, 0)):
+        config = replace(run.config, num_embeddings=size, commitment_cost=beta, seed=seed)
+        replace(run, name=f"sweep-K{size:04d}-b{beta:g}-seed{seed}", config=config).write(tmp_path)
+    run.write(tmp_path)  # no part of the sweep
+    assert [(key, len(seeds)) for key, seeds in sweep(tmp_path).items()] == [
+        ((4, 0.1), 2),
+        ((4, 2.0), 1),
+        ((16, 0.25), 1),
+    ]
+    assert [r.config.seed for r in sweep(tmp_path)[4, 0.1]] == [0, 1]
+
+
+def test_the_sweep_is_a_whole_grid_with_one_budget():
+    points = [spec for name, spec in runs.specifications().items() if name.startswith(runs.SWEEP)]
+    settings = {(config.num_embeddings, config.commitment_cost, config.seed) for config, _ in points}
+    assert len(points) == len(settings) == 6 * 6 * 3
+    assert {steps for _, steps in points} == {runs.SWEEP_STEPS}
+
+
+@pytest.mark.parametrize(("count", "parts"), [(1, 1), (7, 2), (108, 2), (5, 3)])
+def test_processes_share_the_runs_and_none_is_left_out(count, parts):
+    names = [str(i) for i in range(count)]
+    orders = [runs.in_turn(names, part, parts) for part in range(1, parts + 1)]
+    assert all(sorted(order) == sorted(names) for order in orders)
+    shares = [order[: len(names[part::parts])] for part, order in enumerate(orders)]
+    assert sorted(itertools.chain(*shares)) == sorted(names)  # as long as all go on, no run is trained twice
+
+
+def test_training_goes_on_where_it_was_stopped(run, tmp_path, monkeypatch):
+    """A run that another process has made meanwhile, or an earlier call, is not trained again."""
+    names = [f"sweep-{i}" for i in range(4)]
+    trained = []
+
+    def record(name, config, steps, window):
+        trained.append(name)
+        if name == "sweep-0":  # meanwhile elsewhere
+            replace(run, name="sweep-2").write(tmp_path)
+        return replace(run, name=name)
+
+    replace(run, name="sweep-1").write(tmp_path)
+    replace(run, name="sweep-3", steps=1).write(tmp_path)  # out of date
+    monkeypatch.setattr(runs, "specifications", lambda: dict.fromkeys(names, (run.config, run.steps)))
+    monkeypatch.setattr(runs, "record_run", record)
+    runs.train_missing("sweep-", folder=tmp_path)
+    assert trained == ["sweep-0", "sweep-3"]
+    assert all(runs.up_to_date(name, run.config, run.steps, tmp_path) for name in names)
 
 
 def test_the_committed_runs_are_those_of_the_specification():

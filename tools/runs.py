@@ -1,6 +1,7 @@
 """Train the stored runs that the chapters draw from, and check that they can be made again.
 
     python tools/runs.py [PREFIX]     train what is missing or out of date (goes on where it was stopped)
+    python tools/runs.py --part 1/2   the same, beside another process that is given --part 2/2
     python tools/runs.py --list       name them
     python tools/runs.py --verify X   train run X again and compare, within the spread of its seeds
 
@@ -10,14 +11,19 @@ Runs need the real MNIST (VQVAE_DATA) and take minutes each on two cores.
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import sys
 import time
+from pathlib import Path
 
 from vqvae_lib import VQVAEConfig
 from vqvae_lib.stored import FOLDER, record_run, stored_run, stored_runs
 
 SEEDS = (0, 1, 2)
+SWEEP = "sweep-"  # chapter 5: one short run for each size of codebook, each beta and each seed
+SWEEP_SIZES, SWEEP_BETAS, SWEEP_STEPS = (4, 16, 64, 256, 1024, 4096), (0, 0.1, 0.25, 1, 2, 4), 234
+SWEEP_POINTS = 24  # of each learning curve: 108 runs are shipped with the library
 
 
 def specifications() -> dict[str, tuple[VQVAEConfig, int]]:
@@ -28,28 +34,45 @@ def specifications() -> dict[str, tuple[VQVAEConfig, int]]:
             specs[f"{update}-468-seed{seed}"] = (VQVAEConfig(codebook_update=update, seed=seed, device="cpu"), 468)
         for size in (4, 16, 64, 256, 1024):  # chapter 5: rate against distortion; K = 512 is ema-468
             specs[f"size{size:04d}-468-seed{seed}"] = (VQVAEConfig(num_embeddings=size, seed=seed, device="cpu"), 468)
+    for size, beta, seed in itertools.product(SWEEP_SIZES, SWEEP_BETAS, SEEDS):
+        config = VQVAEConfig(num_embeddings=size, commitment_cost=float(beta), seed=seed, device="cpu")
+        specs[f"{SWEEP}K{size:04d}-b{beta:g}-seed{seed}"] = (config, SWEEP_STEPS)
     return specs
 
 
-def up_to_date(name: str, config: VQVAEConfig, steps: int) -> bool:
+def up_to_date(name: str, config: VQVAEConfig, steps: int, folder: Path = FOLDER) -> bool:
     """Whether the stored run of that name was made with this configuration and number of steps."""
-    if not (FOLDER / f"{name}.json").exists():
+    if not (folder / f"{name}.json").exists():
         return False
-    run = stored_run(name)
+    run = stored_run(name, folder)
     return run.config.identity() == config.identity() and run.steps == steps
 
 
-def train_missing(prefix: str) -> None:
+def in_turn(names: list[str], part: int, parts: int) -> list[str]:
+    """Order names for one of several processes: its own share first, then the others' from their ends.
+
+    So each run is trained even if only one process goes on, and two meet at most in the last one.
+    """
+    mine = names[part - 1 :: parts]
+    return mine + [name for name in reversed(names) if name not in mine]
+
+
+def train_missing(prefix: str, part: int = 1, parts: int = 1, folder: Path = FOLDER) -> None:
     """Train and write every run that is missing; each is whole on disk before the next begins."""
     specs = {name: spec for name, spec in specifications().items() if name.startswith(prefix)}
-    missing = {name: spec for name, spec in specs.items() if not up_to_date(name, *spec)}
+    missing = [name for name in specs if not up_to_date(name, *specs[name], folder)]
     print(f"==> {len(specs)} stored runs, {len(missing)} to train", flush=True)
-    start, total, done = time.perf_counter(), sum(steps for _, steps in missing.values()), 0
-    for name, (config, steps) in missing.items():
-        run = record_run(name, config, steps)
-        run.write()
+    start, done = time.perf_counter(), 0
+    for name in in_turn(list(specs), part, parts):
+        config, steps = specs[name]
+        if up_to_date(name, config, steps, folder):  # from the start, or by now: another process may have made it
+            continue
+        window = max(1, steps // SWEEP_POINTS) if name.startswith(SWEEP) else None
+        run = record_run(name, config, steps, window=window)
+        run.write(folder)
         done += steps
-        left = (time.perf_counter() - start) / done * (total - done)
+        todo = sum(specs[other][1] for other in missing if not up_to_date(other, *specs[other], folder))
+        left = (time.perf_counter() - start) / done * todo / parts
         print(
             f"{name}: test MSE {run.evaluation['recon_loss']:.5f}, {run.provenance['seconds']:.0f} s; "
             f"about {left / 60:.0f} min left",
@@ -73,6 +96,7 @@ def main() -> int:
     """Read the command line and do what it asks."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("prefix", nargs="?", default="", help="only runs whose names begin so")
+    parser.add_argument("--part", metavar="I/N", default="1/1", help="share the work: this is process I of N")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--verify", metavar="NAME")
     arguments = parser.parse_args()
@@ -81,7 +105,10 @@ def main() -> int:
         return 0
     if arguments.verify:
         return verify(arguments.verify)
-    train_missing(arguments.prefix)
+    part, parts = map(int, arguments.part.split("/"))
+    if not 1 <= part <= parts:
+        parser.error(f"--part {arguments.part} is not possible: give I/N with 1 <= I <= N, as 1/2.")
+    train_missing(arguments.prefix, part, parts)
     return 0
 
 

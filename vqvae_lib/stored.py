@@ -13,6 +13,7 @@ import os
 import platform
 import tempfile
 import time
+import zlib
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,12 +24,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .analysis import collect_indices, usage_counts
+from .analysis import active_codes, collect_indices, rate, usage_counts
 from .config import VQVAEConfig, best_device
 from .data import create_dataloader
+from .quantizer import perplexity
 from .training import VQVAETrainer
 
-__all__ = ["FOLDER", "StoredRun", "record_run", "stored_run", "stored_runs"]
+__all__ = ["FOLDER", "StoredRun", "record_run", "stored_run", "stored_runs", "sweep"]
 
 FOLDER = Path(__file__).parent / "runs"
 PICTURES = 8  # reconstructions kept, of the first test images
@@ -58,6 +60,16 @@ class StoredRun:
     reconstructions: Tensor
     provenance: dict[str, Any]
 
+    def numbers(self) -> dict[str, float]:
+        """Return what the book compares runs by: error, rate (entropy of single codes) and use, over the test set."""
+        height, width = self.reconstructions.shape[-2:]
+        return {
+            "MSE": self.evaluation["recon_loss"],
+            "bits": rate(self.usage, height // 4 * (width // 4)).entropy,
+            "active codes": active_codes(self.usage),
+            "perplexity": float(perplexity(self.usage)),
+        }
+
     @classmethod
     def read(cls, path: str | Path) -> StoredRun:
         """Read one file.
@@ -74,11 +86,11 @@ class StoredRun:
                 steps=raw["steps"],
                 history=raw["history"],
                 evaluation=raw["evaluation"],
-                usage=torch.tensor(raw["usage"]),
+                usage=_from_packed(raw["usage"]),
                 reconstructions=_from_png(raw["reconstructions"], raw["config"]["in_channels"]),
                 provenance=raw["provenance"],
             )
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
+        except (KeyError, TypeError, ValueError, zlib.error) as error:
             raise ValueError(f"{path} is not a whole stored run ({error!r}). Make it again: make runs.") from error
 
     def write(self, folder: str | Path = FOLDER) -> Path:
@@ -90,7 +102,7 @@ class StoredRun:
             "steps": self.steps,
             "history": {name: [float(f"{v:.6g}") for v in values] for name, values in self.history.items()},
             "evaluation": self.evaluation,
-            "usage": self.usage.tolist(),
+            "usage": _to_packed(self.usage),
             "reconstructions": _to_png(self.reconstructions),
             "provenance": self.provenance,
         }
@@ -120,7 +132,17 @@ def stored_runs(prefix: str = "", folder: str | Path = FOLDER) -> list[StoredRun
     return [StoredRun.read(path) for path in sorted(Path(folder).glob(f"{prefix}*.json"))]
 
 
-def record_run(name: str, config: VQVAEConfig, steps: int, data: str = "mnist") -> StoredRun:
+def sweep(folder: str | Path = FOLDER) -> dict[tuple[int, float], list[StoredRun]]:
+    """Return the runs of ``make sweep`` by setting: (K, beta), in rising order -> one run a seed."""
+    points: dict[tuple[int, float], list[StoredRun]] = {}
+    for run in stored_runs("sweep-", folder):
+        points.setdefault((run.config.num_embeddings, run.config.commitment_cost), []).append(run)
+    return dict(sorted(points.items()))
+
+
+def record_run(
+    name: str, config: VQVAEConfig, steps: int, data: str = "mnist", *, window: int | None = None
+) -> StoredRun:
     """Train a model, measure it on the test set, and return the run; nothing is written.
 
     Args:
@@ -128,13 +150,14 @@ def record_run(name: str, config: VQVAEConfig, steps: int, data: str = "mnist") 
         config: every choice of the run.
         steps: optimiser steps.
         data: dataset; the stand-in is refused.
+        window: steps averaged into one entry of the history, as in ``Trainer.fit``.
     """
     config = replace(config, device=best_device())
     train = create_dataloader(config, data, train=True, stand_in=False)
     test = create_dataloader(config, data, train=False, stand_in=False)
     trainer = VQVAETrainer(config)
     start = time.perf_counter()
-    trainer.fit(train, steps=steps)
+    trainer.fit(train, steps=steps, window=window)
     seconds = time.perf_counter() - start
     pictures, _ = trainer.reconstruct(test.dataset.floats(slice(0, PICTURES)))
     return StoredRun(
@@ -166,6 +189,15 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
+
+
+def _to_packed(counts: Tensor) -> str:
+    """Write counts (K,) as compressed 32-bit numbers in base64: a third of the length of their digits."""
+    return base64.b64encode(zlib.compress(counts.numpy().astype("<i4").tobytes(), 9)).decode()
+
+
+def _from_packed(text: str) -> Tensor:
+    return torch.from_numpy(np.frombuffer(zlib.decompress(base64.b64decode(text)), "<i4").astype(np.int64))
 
 
 def _to_png(images: Tensor) -> str:
