@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
+import io
 import itertools
 import json
 import logging
@@ -11,6 +13,7 @@ import math
 import os
 import sys
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
@@ -33,11 +36,16 @@ __all__ = [
     "autocast_dtype",
     "learning_rate",
     "load_or_train",
+    "read_checkpoint",
+    "write_whole",
 ]
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # of the checkpoint files
+FORMAT = 2  # of the checkpoint files
+PARTS = {"config": dict, "model": dict, "optimizer": dict, "scaler": dict, "history": dict, "step": int, "plan": tuple}
+PARTS |= {"window": int, "counted": int, "sums": dict}  # what a checkpoint holds besides its format
+KEEP = 25  # steps between two copies of a sound state, to which a step that fails goes back
 
 
 class TrainingError(RuntimeError):
@@ -115,6 +123,12 @@ class Trainer:
         history: name -> list of floats, one entry a window of steps (an epoch in ``train_epoch``): the model's
             numbers averaged over the window, and ``step`` and ``lr`` at its end.
         step: optimiser steps done.
+        plan: first and last step of what the schedule spans.
+
+    A step is done as a whole or not at all: where one is broken off (an interrupt, an error, a loss that is not
+    finite), the trainer goes back to a sound state at most ``KEEP`` steps earlier, and ``resume`` goes on from there.
+    The data's order and whatever the model draws in a step are functions of seed and step, so it goes on to the same
+    bits.
     """
 
     def __init__(self, model: nn.Module, config: VQVAEConfig) -> None:
@@ -128,7 +142,9 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
         self.history: dict[str, list[float]] = {}
         self.step = 0
-        self.plan = (0, 0)  # first and last step of what the schedule spans
+        self.plan = (0, 0)
+        # The history's next entry: how many steps it spans, how many of them are done, and their sums.
+        self.window, self.counted, self.sums = 1, 0, {}
 
     def train_epoch(self, loader: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
         """Train for one pass over ``loader`` and return the pass's mean numbers.
@@ -138,6 +154,7 @@ class Trainer:
         steps = len(loader)  # type: ignore[arg-type]
         if self.step >= self.plan[1]:
             self.plan = (self.step, self.step + self.config.num_epochs * steps)
+        self.counted, self.sums = 0, {}
         self._run(loader, self.step + steps, window=steps)
         return {name: values[-1] for name, values in self.history.items()}
 
@@ -148,18 +165,25 @@ class Trainer:
         epochs: int | None = None,
         steps: int | None = None,
         window: int | None = None,
+        save_to: str | Path | None = None,
+        save_every: float = 60.0,
     ) -> dict[str, list[float]]:
         """Train for a number of epochs or of steps, with a progress bar, and return the history.
+
+        A run that was interrupted goes on with ``resume``; one that was killed, after ``load(save_to)``.
 
         Args:
             loader: batches (x, labels); passed over as often as needed.
             epochs: passes; ``config.num_epochs`` if neither is given.
             steps: optimiser steps, instead of epochs.
             window: steps averaged into one entry of the history; about fifty entries if not given.
+            save_to: file to save to: at the end, when interrupted, and on the way.
+            save_every: seconds between two saves on the way.
 
         Raises:
             ValueError: both or an impossible number of epochs or steps.
-            TrainingError: the loss is no longer finite.
+            TrainingError: the loss is no longer finite, or the device's memory is too small.
+            KeyboardInterrupt: as it came, with a message that says how to go on.
         """
         if epochs is not None and steps is not None:
             raise ValueError(f"epochs = {epochs} and steps = {steps}: give one of them.")
@@ -167,14 +191,25 @@ class Trainer:
             steps = (self.config.num_epochs if epochs is None else epochs) * len(loader)  # type: ignore[arg-type]
         require(isinstance(steps, int) and steps >= 1, "steps", steps, "an integer of 1 or more")
         self.plan = (self.step, self.step + steps)
-        return self.resume(loader, window=window)
+        self.window, self.counted, self.sums = max(1, steps // 50), 0, {}
+        return self.resume(loader, window=window, save_to=save_to, save_every=save_every)
 
-    def resume(self, loader: Iterable[tuple[Tensor, Tensor]], *, window: int | None = None) -> dict[str, list[float]]:
-        """Go on with what an interrupted ``fit`` had planned, from where it stands or was saved."""
-        first, last = self.plan
-        window = window or max(1, (last - first) // 50)
+    def resume(
+        self,
+        loader: Iterable[tuple[Tensor, Tensor]],
+        *,
+        window: int | None = None,
+        save_to: str | Path | None = None,
+        save_every: float = 60.0,
+    ) -> dict[str, list[float]]:
+        """Go on with what an interrupted ``fit`` had planned, from where it stands or was saved.
+
+        Arguments and errors are those of ``fit``; the window is the interrupted run's if not given.
+        """
+        require(self.plan[1] > 0, "plan", self.plan, "made by fit first: there is nothing to resume")
+        last = self.plan[1]
         with _Progress(last - self.step, f"training {type(self.model).__name__}") as bar:
-            self._run(loader, last, window, bar)
+            self._run(loader, last, window or self.window, bar, save_to, save_every)
         return self.history
 
     @torch.no_grad()
@@ -198,29 +233,15 @@ class Trainer:
             self.model.train(was_training)
 
     def save(self, path: str | Path) -> Path:
-        """Write all that is needed to go on to ``path``, whole or not at all."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        state = {
-            "format": FORMAT,
-            "config": asdict(self.config),
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "history": self.history,
-            "step": self.step,
-            "plan": self.plan,
-        }
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(path)
-        finally:
-            Path(name).unlink(missing_ok=True)
-        return path
+        """Write all that is needed to go on to ``path``, whole or not at all.
+
+        Raises:
+            OSError: the file can't be written, on a full disk for example; an older one stays as it was.
+        """
+        buffer = io.BytesIO()
+        torch.save({"format": FORMAT, "config": asdict(self.config), **self._state()}, buffer)
+        write_whole(path, buffer.getbuffer())
+        return Path(path)
 
     def load(self, path: str | Path) -> None:
         """Take model, optimiser, history and place in the plan from a file that ``save`` wrote.
@@ -241,29 +262,98 @@ class Trainer:
         ]
         if differing:
             raise CheckpointError(f"{path} holds another model: {'; '.join(differing)}.")
-        parts = {"model": self.model, "optimizer": self.optimizer, "scaler": self.scaler}
-        before = copy.deepcopy({name: part.state_dict() for name, part in parts.items()})
+        before = _copied(self._state())
         try:
-            for name, part in parts.items():
-                part.load_state_dict(state[name])
-        except (RuntimeError, ValueError, KeyError) as error:
-            for name, part in parts.items():
-                part.load_state_dict(before[name])
+            self._take(state)
+            for weight, kept in self.optimizer.state.items():
+                if any(value.shape not in ((), weight.shape) for value in kept.values()):
+                    raise ValueError(f"the optimizer's averages of a weight {tuple(weight.shape)} have another shape")
+            if not self._finite():
+                raise ValueError("it holds weights that are NaN or infinite")
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            self._take(before)
             raise CheckpointError(f"{path} does not fit this model: {error}") from error
-        self.history = state["history"]
-        self.step = state["step"]
-        self.plan = tuple(state["plan"])
 
-    def _run(self, loader: Any, last: int, window: int, bar: _Progress | None = None) -> None:
-        """Train up to step ``last``. Numbers stay on the device until a window ends: no stall a step."""
+    def _state(self) -> dict[str, Any]:
+        """Gather all that training changes, without a copy."""
+        parts = {name: getattr(self, name).state_dict() for name in ("model", "optimizer", "scaler")}
+        return parts | {name: getattr(self, name) for name in PARTS if name not in {"config", *parts}}
+
+    def _take(self, state: dict[str, Any]) -> None:
+        for name in ("model", "optimizer", "scaler"):
+            getattr(self, name).load_state_dict(state[name])
+        self.history = {name: [float(value) for value in values] for name, values in state["history"].items()}
+        self.sums = {name: value.to(self.device) for name, value in state["sums"].items()}
+        first, last = state["plan"]
+        self.plan = (int(first), int(last))
+        self.step, self.window, self.counted = state["step"], state["window"], state["counted"]
+
+    def _finite(self) -> bool:
+        return all(bool(weight.isfinite().all()) for weight in self.model.parameters())
+
+    def _run(
+        self,
+        loader: Any,
+        last: int,
+        window: int,
+        bar: _Progress | None = None,
+        save_to: str | Path | None = None,
+        save_every: float = 60.0,
+    ) -> None:
+        """Train up to step ``last``. Numbers stay on the device until someone looks at them: no stall a step."""
         self.model.train()
-        sums: dict[str, Tensor] = {}
-        counted = 0
-        for x, labels in itertools.islice(_endless(loader, self.step), last - self.step):
-            first, end = self.plan
-            lr = learning_rate((self.step - first) / (end - first), self.config.lr, self.config.schedule)
-            for group in self.optimizer.param_groups:
-                group["lr"] = lr
+        self.window = window
+        sound, losses, midway = _copied(self._state()), [], False
+        saved, shown = time.monotonic(), self.step
+        try:
+            # Whatever the model draws comes from numbers of its own: the caller's go on undisturbed.
+            with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+                for x, labels in itertools.islice(_endless(loader, self.step), last - self.step):
+                    midway = True
+                    losses.append(self._step(x, labels))
+                    ends = self.counted >= window or self.step == last
+                    save = save_to is not None and (self.step == last or time.monotonic() - saved >= save_every)
+                    keep = save or self.step == last or len(losses) >= KEEP
+                    if keep or ends or self.device.type == "cpu":  # elsewhere a look at each loss would stall
+                        self._check(losses, sound["step"])
+                    if keep and not self._finite():
+                        raise self._not_finite("a weight is not finite", self.step, sound["step"])
+                    if ends:
+                        numbers = self._record()
+                        if bar is not None:
+                            bar.advance(self.step - shown, numbers)
+                        shown = self.step
+                    if keep:
+                        sound, losses = _copied(self._state()), []
+                    midway = False
+                    if save:
+                        self.save(save_to)
+                        saved = time.monotonic()
+        except BaseException as error:
+            diverged = not self._finite()
+            if midway or diverged or not all(map(torch.isfinite, losses)):
+                self._take(sound)
+            if isinstance(error, KeyboardInterrupt):
+                if save_to is not None:
+                    self.save(save_to)
+                raise KeyboardInterrupt(
+                    f"stopped after step {self.step} of {last}. The model can be used as it is; resume(loader) goes on."
+                ) from None
+            if diverged and isinstance(error, ValueError):  # the quantizer found it first
+                raise self._not_finite("a weight is not finite", len(losses) + sound["step"], sound["step"]) from error
+            error.add_note(f"The model is as it was after step {self.step}; resume(loader) goes on from there.")
+            raise
+
+    def _step(self, x: Tensor, labels: Tensor) -> Tensor:
+        """Do one optimiser step and return its loss, still on the device."""
+        first, end = self.plan
+        lr = learning_rate((self.step - first) / (end - first), self.config.lr, self.config.schedule)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        torch.default_generator.manual_seed(self.config.seed * 1_000_003 + self.step)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(self.config.seed * 1_000_003 + self.step)
+        try:
             x, labels = x.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
             with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
                 results = self.model.training_step(x, labels)
@@ -271,26 +361,35 @@ class Trainer:
             self.scaler.scale(results["total_loss"]).backward()
             self.scaler.step(self.optimizer)
             self.scaler.update()
-            self.step += 1
-            _accumulate(sums, results, 1)
-            counted += 1
-            if counted == window or self.step == last:
-                numbers = self._record({name: value / counted for name, value in sums.items()}, lr)
-                if bar is not None:
-                    bar.advance(counted, numbers)
-                sums, counted = {}, 0
-
-    def _record(self, means: dict[str, Tensor], lr: float) -> dict[str, float]:
-        numbers = self.model.summarise(means)
-        if not math.isfinite(numbers["total_loss"]):
-            kept = self.history.get("total_loss", [])
-            before = f"; the last finite value was {kept[-1]:.4g}" if kept else ""
+        except torch.cuda.OutOfMemoryError as error:
+            remedy = f"set batch_size={len(x) // 2}" if len(x) > 1 else "make the model smaller (hidden_dim)"
             raise TrainingError(
-                f"total_loss is {numbers['total_loss']} at step {self.step}{before}. Lower lr (now "
-                f"{self.config.lr:g}), or train in float32."
-            )
+                f"{self.device} is out of memory at step {self.step + 1} with batches of {len(x)}: {remedy}."
+            ) from error
+        self.step += 1
+        self.counted += 1
+        _accumulate(self.sums, results, 1)
+        return results["total_loss"].detach()
+
+    def _check(self, losses: list[Tensor], since: int) -> None:
+        for step, loss in enumerate(torch.stack(losses).tolist(), since + 1):
+            if not math.isfinite(loss):
+                raise self._not_finite(f"total_loss is {loss}", step, since)
+
+    def _not_finite(self, what: str, step: int, since: int) -> TrainingError:
+        kept = self.history.get("total_loss", [])
+        before = f" (the last finite one in the history was {kept[-1]:.4g})" if kept else ""
+        return TrainingError(
+            f"{what} at step {step}; the model is back at step {since}{before}. Lower lr (now {self.config.lr:g}), or "
+            "train in float32."
+        )
+
+    def _record(self) -> dict[str, float]:
+        numbers = self.model.summarise({name: value / self.counted for name, value in self.sums.items()})
+        lr = self.optimizer.param_groups[0]["lr"]
         for name, value in {**numbers, "step": float(self.step), "lr": lr}.items():
             self.history.setdefault(name, []).append(value)
+        self.counted, self.sums = 0, {}
         return numbers
 
 
@@ -350,14 +449,45 @@ def load_or_train(
     }
     path = folder / f"{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:20]}.pt"
     trainer = VQVAETrainer(config)
-    if path.exists():
-        trainer.load(path)
-        log.info("trained model taken from %s", path)
+    if not path.exists():
+        log.info("no trained model for this configuration yet: training %d steps", steps)
+        trainer.fit(loader, steps=steps, save_to=path)
         return trainer
-    log.info("no trained model for this configuration yet: training %d steps", steps)
-    trainer.fit(loader, steps=steps)
-    trainer.save(path)
+    trainer.load(path)
+    if trainer.step == steps:
+        log.info("trained model taken from %s", path)
+    else:
+        log.info("going on at step %d of %d, from %s", trainer.step, steps, path)
+        trainer.resume(loader, save_to=path)
     return trainer
+
+
+def write_whole(path: str | Path, content: bytes | memoryview) -> None:
+    """Write a file whole or not at all: under a name of its own, down to the disk, then renamed.
+
+    Raises:
+        OSError: the file can't be written; an older one of that name stays as it was.
+    """
+    path = Path(path)
+    part = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(part).replace(path)
+        for scrap in path.parent.glob("*.part"):  # of processes that were killed here; younger ones may be at work
+            with contextlib.suppress(FileNotFoundError):
+                if scrap.name.startswith(path.name) and time.time() - scrap.stat().st_mtime > 3600:
+                    scrap.unlink()
+    except OSError as error:
+        what = f"could not be written ({error.strerror}); an older file of that name is as it was. Make room, or write"
+        raise OSError(error.errno, f"{what} elsewhere", str(path)) from error
+    finally:
+        if part is not None:
+            Path(part).unlink(missing_ok=True)
 
 
 def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -370,12 +500,16 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dic
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there: save a trainer first, or check the path.")
-    if not zipfile.is_zipfile(path):
-        raise CheckpointError(f"{path} is no checkpoint, or not whole ({path.stat().st_size:,} bytes).")
+    file = io.BytesIO(path.read_bytes())
+    if not zipfile.is_zipfile(file):
+        raise CheckpointError(
+            f"{path} is no checkpoint, or not whole ({path.stat().st_size:,} bytes): delete it, or take another copy."
+        )
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             damaged = archive.testzip()  # torch compares no checksums
-        state = None if damaged else torch.load(path, map_location=device, weights_only=True)
+        file.seek(0)
+        state = None if damaged else torch.load(file, map_location=device, weights_only=True)
     except Exception as error:  # torch raises many kinds here; each means that the file can't be used
         raise CheckpointError(f"{path} can't be read as plain tensors and values: {error}") from error
     if damaged:
@@ -383,6 +517,8 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dic
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         found = state.get("format") if isinstance(state, dict) else type(state).__name__
         raise CheckpointError(f"{path} has format {found!r}; this library reads format {FORMAT}.")
+    if wrong := [name for name, kind in PARTS.items() if not isinstance(state.get(name), kind)]:
+        raise CheckpointError(f"{path} is not whole: it lacks {', '.join(wrong)}, or has something else there.")
     return state
 
 
@@ -401,6 +537,15 @@ def _endless(loader: Any, step: int) -> Iterator[tuple[Tensor, Tensor]]:
             loader.set_epoch(epoch)
         yield from itertools.islice(loader, skip, None)
         epoch, skip = epoch + 1, 0
+
+
+def _copied(value: Any) -> Any:
+    """Copy a nested state; ``deepcopy`` would look at each number of a long history."""
+    if isinstance(value, Tensor):
+        return value.clone()
+    if isinstance(value, dict):
+        return {key: _copied(part) for key, part in value.items()}
+    return copy.copy(value)
 
 
 def _accumulate(sums: dict[str, Tensor], results: dict[str, Tensor], weight: int) -> None:
