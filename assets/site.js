@@ -1,5 +1,11 @@
 // Mends what axe-core finds in the theme itself.
 document.addEventListener("DOMContentLoaded", () => {
-  // The button reads "Search Ctrl+K", but its aria-label says "Search": the visible text is the better name.
-  document.querySelectorAll(".search-button-field").forEach((button) => button.removeAttribute("aria-label"));
+  // These buttons show more text than their aria-label says; without it the text is the name.
+  document.querySelectorAll(".search-button-field, .theme-switch-button").forEach((button) => {
+    button.removeAttribute("aria-label");
+  });
+  // The sidebar is no landmark: screen readers could not jump to it.
+  const sidebar = document.getElementById("pst-primary-sidebar");
+  sidebar?.setAttribute("role", "complementary");
+  sidebar?.setAttribute("aria-label", "Book");
 });

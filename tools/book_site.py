@@ -34,14 +34,22 @@ def add_links(app: Sphinx, config: Config) -> None:
         config.sitemap_url_scheme = "{link}"
 
 
-def escape(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
+def mend_docstring(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
     """Keep the bars of norms, ``||z||``, and the star of ``*spatial``: reStructuredText has other uses for them."""
+    if lines[0].startswith("Alias for field number"):  # of named tuples: says nothing
+        lines.clear()
     lines[:] = [SPECIAL.sub(lambda found: found[1] or "\\" + found[0], line) for line in lines]
+
+
+def mend_signature(app: Sphinx, what: str, name: str, thing: object, options: object, text: str, result: str) -> tuple:
+    """Drop a mark that Sphinx leaves in the signatures of dataclasses, ``~typing.Literal``."""
+    return text and text.replace("~typing.", ""), result
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", add_links)
-    app.connect("autodoc-process-docstring", escape, priority=400)  # before napoleon, which writes stars
+    app.connect("autodoc-process-docstring", mend_docstring, priority=400)  # before napoleon, which writes stars
+    app.connect("autodoc-process-signature", mend_signature)
     if site_address():
         app.setup_extension("sphinx_sitemap")  # it can't do without an address
     return {"parallel_read_safe": True, "parallel_write_safe": True}
