@@ -32,6 +32,7 @@ def add_links(app: Sphinx, config: Config) -> None:
         config.ogp_site_url = site
         config.ogp_image = SOCIAL_CARD
         config.sitemap_url_scheme = "{link}"
+        config.sitemap_excludes = ["search.html", "genindex.html", "py-modindex.html"]
 
 
 def mend_docstring(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
