@@ -9,9 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
 import platform
-import tempfile
 import time
 import zlib
 from dataclasses import dataclass, replace
@@ -28,7 +26,7 @@ from .analysis import active_codes, collect_indices, rate, usage_counts
 from .config import VQVAEConfig, best_device
 from .data import create_dataloader
 from .quantizer import perplexity
-from .training import VQVAETrainer
+from .training import VQVAETrainer, write_whole
 
 __all__ = ["FOLDER", "StoredRun", "record_run", "stored_run", "stored_runs", "sweep"]
 
@@ -95,8 +93,6 @@ class StoredRun:
 
     def write(self, folder: str | Path = FOLDER) -> Path:
         """Write the run as ``folder/name.json``, whole or not at all."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         raw = {
             "config": self.config.identity(),
             "steps": self.steps,
@@ -106,11 +102,8 @@ class StoredRun:
             "reconstructions": _to_png(self.reconstructions),
             "provenance": self.provenance,
         }
-        path = folder / f"{self.name}.json"
-        handle, part = tempfile.mkstemp(dir=folder, suffix=".part")
-        with os.fdopen(handle, "w") as file:
-            json.dump(raw, file, separators=(",", ":"))
-        Path(part).replace(path)
+        path = Path(folder) / f"{self.name}.json"
+        write_whole(path, json.dumps(raw, separators=(",", ":")).encode())
         return path
 
 
