@@ -289,7 +289,9 @@ class Trainer:
         self.step, self.window, self.counted = state["step"], state["window"], state["counted"]
 
     def _finite(self) -> bool:
-        return all(bool(weight.isfinite().all()) for weight in self.model.parameters())
+        """Whether all weights and buffers (codes, counts) are numbers still."""
+        values = self.model.state_dict().values()
+        return all(bool(value.isfinite().all()) for value in values if isinstance(value, Tensor))
 
     def _run(
         self,
