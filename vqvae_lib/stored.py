@@ -58,12 +58,17 @@ class StoredRun:
     reconstructions: Tensor
     provenance: dict[str, Any]
 
+    @property
+    def positions(self) -> int:
+        """Codes of an image, H/4 x W/4."""
+        height, width = self.reconstructions.shape[-2:]
+        return height // 4 * (width // 4)
+
     def numbers(self) -> dict[str, float]:
         """Return what the book compares runs by: error, rate (entropy of single codes) and use, over the test set."""
-        height, width = self.reconstructions.shape[-2:]
         return {
             "MSE": self.evaluation["recon_loss"],
-            "bits": rate(self.usage, height // 4 * (width // 4)).entropy,
+            "bits": rate(self.usage, self.positions).entropy,
             "active codes": active_codes(self.usage),
             "perplexity": float(perplexity(self.usage)),
         }
@@ -85,7 +90,7 @@ class StoredRun:
                 history=raw["history"],
                 evaluation=raw["evaluation"],
                 usage=_from_packed(raw["usage"]),
-                reconstructions=_from_png(raw["reconstructions"], raw["config"]["in_channels"]),
+                reconstructions=_from_png_strip(raw["reconstructions"], raw["config"]["in_channels"]),
                 provenance=raw["provenance"],
             )
         except (KeyError, TypeError, ValueError, zlib.error) as error:
@@ -99,7 +104,7 @@ class StoredRun:
             "history": {name: [float(f"{v:.6g}") for v in values] for name, values in self.history.items()},
             "evaluation": self.evaluation,
             "usage": _to_packed(self.usage),
-            "reconstructions": _to_png(self.reconstructions),
+            "reconstructions": png_strip(self.reconstructions),
             "provenance": self.provenance,
         }
         path = Path(folder) / f"{self.name}.json"
@@ -193,7 +198,7 @@ def _from_packed(text: str) -> Tensor:
     return torch.from_numpy(np.frombuffer(zlib.decompress(base64.b64decode(text)), "<i4").astype(np.int64))
 
 
-def _to_png(images: Tensor) -> str:
+def png_strip(images: Tensor) -> str:
     """Lay images (n, C, H, W) side by side in one PNG, in base64."""
     pixels = torch.cat(list(images), dim=2).mul(255).round().to(torch.uint8)  # (C, H, n W)
     array = pixels.permute(1, 2, 0).squeeze(-1).numpy()
@@ -202,7 +207,7 @@ def _to_png(images: Tensor) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def _from_png(text: str, channels: int) -> Tensor:
+def _from_png_strip(text: str, channels: int) -> Tensor:
     array = np.asarray(Image.open(io.BytesIO(base64.b64decode(text))))
     pixels = torch.from_numpy(array.reshape(*array.shape[:2], channels).copy()).permute(2, 0, 1).float() / 255
     return torch.stack(pixels.chunk(PICTURES, dim=2))  # (C, H, n W) -> (n, C, H, W)
