@@ -224,10 +224,12 @@ class Trainer:
         self.model.eval()
         try:
             sums, images = {}, 0
-            for x, labels in loader:
-                results = self.model.training_step(x.to(self.device), labels.to(self.device))
-                _accumulate(sums, results, len(x))
-                images += len(x)
+            with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+                torch.manual_seed(self.config.seed)  # a model that draws is measured with the same draws each time
+                for x, labels in loader:
+                    results = self.model.training_step(x.to(self.device), labels.to(self.device))
+                    _accumulate(sums, results, len(x))
+                    images += len(x)
             return self.model.summarise({name: value / images for name, value in sums.items()})
         finally:
             self.model.train(was_training)
