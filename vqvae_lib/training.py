@@ -69,8 +69,8 @@ class Trainable(Protocol):
 def learning_rate(progress: float, peak: float, schedule: str = "one_cycle") -> float:
     """Compute the learning rate at a point of the plan.
 
-    ``"one_cycle"`` (Smith and Topin 2018): from peak / 25 up to the peak over the first tenth of the steps, then down
-    to nearly 0, each along half a cosine. ``"constant"``: the peak throughout.
+    ``"one_cycle"`` (Smith and Topin 2018): from peak / 25 up to the peak over the first three tenths of the steps,
+    then down to nearly 0, each along half a cosine. ``"constant"``: the peak throughout.
 
     Args:
         progress: share of the planned steps that are done, in [0, 1].
@@ -80,7 +80,7 @@ def learning_rate(progress: float, peak: float, schedule: str = "one_cycle") -> 
     require(schedule in SCHEDULES, "schedule", schedule, f"one of {SCHEDULES}")
     if schedule == "constant":
         return peak
-    warm = 0.1
+    warm = 0.3  # with 0.1 the decoder could be driven to a constant, and short runs ended twice as high
     if progress < warm:
         low, share = peak / 25, 1 - progress / warm
     else:
