@@ -22,7 +22,7 @@ from vqvae_lib import (
 
 def test_the_main_block_runs_by_the_descriptions_names(monkeypatch, digits):
     monkeypatch.setattr(data, "load_images", lambda *_, **__: digits)
-    config = VQVAEConfig(num_epochs=8)  # of 3 steps each
+    config = VQVAEConfig()  # 20 epochs, here of 3 steps each
     loader = create_dataloader(config)
     trainer = VQVAETrainer(config)
     assert trainer.config is config
