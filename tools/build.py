@@ -24,7 +24,7 @@ from pathlib import Path
 import pytest
 import vendor
 import yaml
-from notebooks import nameless_pictures, read
+from notebooks import nameless_pictures, published, read
 from project import ROOT, chapters, step
 
 EXECUTED = ROOT / "executed"
@@ -104,7 +104,7 @@ def execute(notebooks: list[Path], book: Path, fresh: bool) -> int:
             continue
         stamp.unlink(missing_ok=True)
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
+        target.write_text(published(source), encoding="utf-8", newline="\n")
         stale.append(target)
     print(f"==> {len(stale)} of {len(targets)} notebooks to execute", flush=True)
     if not stale:

@@ -23,7 +23,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 from nbformat import NotebookNode
-from project import ROOT, chapters, recorded_repository
+from project import ROOT, chapters, install_source, recorded_repository
 
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -36,10 +36,12 @@ HEADING = re.compile(r"^(#{1,6}) ", re.MULTILINE)
 FENCE = re.compile(r"^(```+|~~~+).*?^\1\s*?$", re.MULTILINE | re.DOTALL)
 
 
-def first_cell() -> NotebookNode:
-    """The set-up cell, the same in every notebook, with the repository's address filled in."""
-    url = recorded_repository()
-    source = TEMPLATE.read_text(encoding="utf-8").strip().replace("@REPOSITORY@", f"git+{url}" if url else "")
+def first_cell(install: str | None = None) -> NotebookNode:
+    """The set-up cell, the same in every notebook, with what pip installs filled in: the repository if not given."""
+    if install is None:
+        url = recorded_repository()
+        install = f"git+{url}" if url else ""
+    source = TEMPLATE.read_text(encoding="utf-8").strip().replace("@REPOSITORY@", install)
     return nbformat.v4.new_code_cell(source, metadata={"tags": ["hide-cell"]})
 
 
@@ -65,6 +67,14 @@ def normalised(notebook: NotebookNode) -> str:
     clean.nbformat_minor = 5
     nbformat.validate(clean)
     return nbformat.writes(clean, indent=1, ensure_ascii=False) + "\n"
+
+
+def published(path: Path) -> str:
+    """The text of a notebook as the site offers it: its set-up cell installs from where this build comes from."""
+    notebook = read(path)
+    for cell in filter(is_first_cell, notebook.cells):
+        cell.source = first_cell(install_source()).source
+    return nbformat.writes(notebook, indent=1, ensure_ascii=False) + "\n"
 
 
 def read(path: Path) -> NotebookNode:

@@ -42,6 +42,13 @@ def site_address(environment: dict[str, str] | None = None) -> str:
     return f"https://{own}/" if name.lower() == own else f"https://{own}/{name}/"
 
 
+def install_source(environment: dict[str, str] | None = None) -> str:
+    """What a published notebook's set-up cell hands to pip, or "": in a build of GitHub's, the very commit built."""
+    environment = os.environ if environment is None else environment
+    url, commit = repository(environment), environment.get("GITHUB_SHA", "")
+    return f"git+{url}@{commit}".rstrip("@") if url else ""
+
+
 def chapters(root: Path = ROOT) -> list[Path]:
     """Every notebook of the book below `root`, solutions included, in reading order."""
     found = (root / "chapters").glob("**/*.ipynb")
