@@ -28,10 +28,12 @@ test: env  ## unit tests, then every chapter
 quick: env  ## unit tests alone, under a minute
 	@$(BIN)/python -m pytest
 
-lint: env  ## code style, and notebooks in their stored form
+lint: env  ## code style, notebooks in their stored form, workflows
 	@$(BIN)/python -m ruff check
 	@$(BIN)/python -m ruff format --check
 	@$(BIN)/python tools/notebooks.py check
+	@$(BIN)/check-jsonschema -q --builtin-schema vendor.github-workflows $(wildcard .github/workflows/*.yml)
+	@$(BIN)/zizmor -q --offline --no-progress .github/workflows
 
 format: env  ## put code and notebooks into the form that lint asks for
 	@$(BIN)/python -m ruff check --fix-only --quiet
