@@ -96,6 +96,14 @@ def test_library_code_is_shown_from_the_library(path):
     assert defined & public == set()
 
 
+def test_the_references_have_every_paper_that_a_page_cites():
+    number = r"arXiv:(\d{4}\.\d{4,5})"
+    listed = set(re.findall(number, (project.ROOT / "chapters" / "references.md").read_text(encoding="utf-8")))
+    cited = {found for path in PAGES for found in re.findall(number, path.read_text(encoding="utf-8"))}
+    assert listed
+    assert cited - listed == set()
+
+
 def test_the_api_reference_has_every_module():
     shown = re.findall(r"automodule:: (\S+)", (project.ROOT / "chapters" / "api.md").read_text(encoding="utf-8"))
     packages = {module.name for module in pkgutil.walk_packages(vqvae_lib.__path__, "vqvae_lib.") if module.ispkg}
