@@ -82,7 +82,8 @@ def nearest_code(z: Tensor, codebook: Tensor) -> Tensor:
             better = score > best_part  # strictly: of equal scores the first code's stays
             indices_part.copy_(torch.where(better, j.mul_(GROUPS).add_(g).add_(first), indices_part))
             torch.maximum(best_part, score, out=best_part)
-    if z.device.type != "cuda" and not best.isfinite().all():
+    # A code whose square is infinite scores -inf: it never wins, not even where it is the nearest.
+    if z.device.type != "cuda" and not (best.isfinite().all() and codebook.square().sum(1).isfinite().all()):
         raise ValueError(
             "nearest_code met a vector or code that is NaN or infinite, or too large to be squared: "
             "check the encoder's output; if training diverged, lower lr."
