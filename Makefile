@@ -5,7 +5,7 @@ PORT ?= 8000
 PART ?= 1/1
 
 .DEFAULT_GOAL := help
-.PHONY: help env book serve test quick lint format clean colab-check runs sweep verify-runs bench repository requirements
+.PHONY: help env book serve test quick lint format clean colab-check runs sweep verify-runs bench quality repository requirements
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,10 @@ verify-runs: env  ## train one stored run again and compare: make verify-runs RU
 bench: ## speed against peers, in an environment of its own
 	@$(PYTHON) tools/environment.py bench
 	.venv-bench/$(notdir $(BIN))/python benchmarks/speed.py
+
+quality:  ## test error against peers, hours (goes on where it was stopped); the same environment
+	@$(PYTHON) tools/environment.py bench
+	.venv-bench/$(notdir $(BIN))/python benchmarks/quality.py
 
 repository: env  ## say where the repository lives: make repository URL=https://github.com/OWNER/NAME
 	@$(BIN)/python tools/repository.py $(URL)

@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-RESULTS = Path(__file__).parent / "results"
+from vqvae_lib.stored import MEASURED
+
+RESULTS = Path(__file__).parent / "results"  # raw lines, to go on from
 
 
 def _finish(device: str) -> None:
@@ -97,14 +99,14 @@ def _processor() -> str:
 
 
 def report(suite: str, rows: list[dict[str, Any]], device: str) -> None:
-    """Print rows as one table and write them, with the machine, to ``results/<suite>-<device>.json``."""
+    """Print rows as one table and write them, with the machine, where the book reads them, `vqvae_lib/measured`."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     cells = [[_text(row.get(name, "")) for name in columns] for row in rows]
     widths = [max(len(line[i]) for line in [columns, *cells]) for i in range(len(columns))]
     for line in [columns, *cells]:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{suite}-{device}.json"
+    MEASURED.mkdir(exist_ok=True)
+    path = MEASURED / f"{suite}-{device}.json"
     path.write_text(json.dumps({"suite": suite, "machine": machine(device), "rows": rows}, indent=1) + "\n")
     print(f"written to {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
 

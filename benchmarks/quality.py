@@ -22,6 +22,7 @@ import torch
 from measure import RESULTS, machine, report
 
 from vqvae_lib import VQVAEConfig, best_device, create_dataloader
+from vqvae_lib.stored import measured
 
 FILE = RESULTS / "quality.jsonl"
 SEEDS = (0, 1, 2)
@@ -112,12 +113,41 @@ def table(data: str) -> list[dict[str, Any]]:
                 "perplexity": statistics.mean(line["perplexity"] for line in lines),
             }
         )
+    rows += sooner(groups)
     cells = {run: line for run, line in done.items() if run.suite == "grid"}
     for K in sorted({run.K for run in cells}):
         worst = max((line["normalised"], run) for run, line in cells.items() if run.K == K)
         count = sum(run.K == K for run in cells)
         where = f"worst at D = {worst[1].D}, beta = {worst[1].beta:g}"
         rows.append({"what": f"grid K = {K}, {count} cells, {where}", "normalised MSE": worst[0]})
+    return rows
+
+
+def sooner(groups: dict[tuple[str, int], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Rows: how much sooner ours reaches a peer's error.
+
+    Ours takes the fewest steps of the ladder at which the highest error over its seeds is not above the lowest of the
+    peer's. Steps become seconds by the medians of ``speed.py``'s step suite, measured in turn in one run.
+    """
+    try:
+        steps_measured = measured("step", best_device())["rows"]
+    except FileNotFoundError:
+        return []
+    slower = {row["what"].rpartition(" ")[2]: row["theirs / ours"] for row in steps_measured}
+    rows = []
+    for peer, steps in (("description", 9360), ("textbook", 1404), ("vqp", 1404)):
+        if (peer, steps) not in groups:
+            continue
+        target = min(line["mse"] for line in groups[peer, steps])
+        budgets = [
+            budget
+            for (name, budget), lines in groups.items()
+            if name == "ours" and max(line["mse"] for line in lines) <= target
+        ]
+        if budgets:
+            row = {"what": f"sooner than {peer}, {steps} steps", "test MSE": target, "our steps": min(budgets)}
+            row["times sooner"] = steps * slower[peer] / min(budgets)
+            rows.append(row)
     return rows
 
 

@@ -1,6 +1,6 @@
 """Speed and memory of the lookup, the quantizers and a whole training step, each against its peers.
 
-    python benchmarks/speed.py [--device cpu|cuda] [--only lookup|quantizer|step]
+    python benchmarks/speed.py [--device cpu|cuda] [--only lookup|scaling|quantizer|step]
 
 No time is a target by itself: each row is a ratio of medians from one run, measured in turn.
 """
@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import peers
@@ -69,6 +70,26 @@ def lookup(device: str) -> list[dict[str, Any]]:
     return rows
 
 
+def scaling(device: str) -> list[dict[str, Any]]:
+    """Rows: time and memory of our lookup and of the bare product as K grows, and as N grows."""
+    rows = []
+    sizes = [(6272, 512 * 4**i) for i in range(1, 4)] + [(6272, 65536)] + [(6272 * 4**i, 512) for i in range(4)]
+    for n, k in sorted(sizes):
+        z, codebook = torch.randn(n, DIM, device=device), torch.randn(k, DIM, device=device)
+        bare = bare_product(z, codebook, best_chunks(z, codebook, device))
+        times = interleaved({"ours": lambda: nearest_code(z, codebook), "bare": bare}, device=device)  # noqa: B023
+        rows.append(
+            {
+                "N": n,
+                "K": k,
+                "ours ms": times["ours"] * 1e3,
+                "bare product ms": times["bare"] * 1e3,
+                "MiB beyond": (peak_bytes(lambda: nearest_code(z, codebook), device) - 8 * n) / 2**20,  # noqa: B023
+            }
+        )
+    return rows
+
+
 def quantizer(device: str) -> list[dict[str, Any]]:
     """Rows: forward, backward and codebook update of the quantizers, (128, 64, 7, 7), K = 512."""
     config = VQVAEConfig(device=device)
@@ -116,37 +137,40 @@ def quantizer(device: str) -> list[dict[str, Any]]:
 def step(device: str) -> list[dict[str, Any]]:
     """Rows: one optimiser step of the whole model, batch 128, loading included."""
     config = VQVAEConfig(device=device, lr=1e-3, schedule="constant")
-    ours, plain = peers.trainer("ours", config), peers.trainer("textbook", config)
-    fp32 = peers.trainer("ours", VQVAEConfig(device=device, lr=1e-3, schedule="constant", precision="float32"))
-    plain.dtype = None
-    plain.model.to(memory_format=torch.contiguous_format)
+    theirs = {name: peers.trainer(name, config) for name in ("textbook", "vqp", "description")}
+    for plain in theirs.values():  # as their users run them
+        plain.dtype = None
+        plain.model.to(memory_format=torch.contiguous_format)
+    ours = peers.trainer("ours", config)
+    fp32 = peers.trainer("ours", replace(config, precision="float32"))
     loader = create_dataloader(config, stand_in=False)
     torchvision_set = datasets.MNIST(data_root(), train=True, transform=transforms.ToTensor())
     torchvision_loader = DataLoader(torchvision_set, batch_size=128, shuffle=True, drop_last=True, num_workers=2)
-    count = 40
+    count = 15
 
     def contender(trainer: Any, batches: Any) -> Callable[[], None]:
         return lambda: trainer._run(batches, trainer.step + count, window=count)
 
-    for trainer in (ours, plain, fp32):
+    for trainer in (ours, fp32, *theirs.values()):
         trainer.plan = (0, 1)
+    batches = _Endless(torchvision_loader)
     times = interleaved(
         {
             "ours": contender(ours, loader),
             "ours float32": contender(fp32, loader),
-            "textbook": contender(plain, _Endless(torchvision_loader)),
+            **{name: contender(plain, batches) for name, plain in theirs.items()},
         },
         seconds=60,
         device=device,
     )
     return [
         {
-            "what": f"training step, {name}",
+            "what": f"training step against {name}",
             "ours ms": times["ours"] / count * 1e3,
             "theirs ms": times[name] / count * 1e3,
             "theirs / ours": times[name] / times["ours"],
         }
-        for name in ("textbook", "ours float32")
+        for name in (*theirs, "ours float32")
     ]
 
 
@@ -168,7 +192,7 @@ class _Endless:
         return self._batches
 
 
-SUITES = {"lookup": lookup, "quantizer": quantizer, "step": step}
+SUITES = {"lookup": lookup, "scaling": scaling, "quantizer": quantizer, "step": step}
 
 
 def main() -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 import textwrap
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from IPython.display import Markdown
 
-__all__ = ["say", "source"]
+__all__ = ["say", "source", "table"]
 
 
 def source(*things: Callable | type) -> Markdown:
@@ -26,3 +26,17 @@ def say(text: str) -> Markdown:
     from IPython.display import Markdown
 
     return Markdown(textwrap.dedent(text).strip())
+
+
+def table(rows: Iterable[Mapping[str, Any]]) -> Markdown:
+    """Show rows of named values as one table; a value that a row lacks stays empty. Floats get four figures."""
+    from IPython.display import Markdown
+
+    rows = list(rows)
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+
+    def text(value: Any) -> str:
+        return f"{value:,.4g}" if isinstance(value, float) else str(value)
+
+    lines = [columns, ["---"] * len(columns), *([text(row.get(name, "")) for name in columns] for row in rows)]
+    return Markdown("\n".join(f"| {' | '.join(line)} |" for line in lines))

@@ -28,9 +28,10 @@ from .data import create_dataloader
 from .quantizer import perplexity
 from .training import VQVAETrainer, write_whole
 
-__all__ = ["FOLDER", "StoredRun", "record_run", "stored_run", "stored_runs", "sweep"]
+__all__ = ["FOLDER", "MEASURED", "StoredRun", "measured", "record_run", "stored_run", "stored_runs", "sweep"]
 
 FOLDER = Path(__file__).parent / "runs"
+MEASURED = Path(__file__).parent / "measured"  # what `make bench` and `make quality` found
 PICTURES = 8  # reconstructions kept, of the first test images
 
 
@@ -136,6 +137,18 @@ def sweep(folder: str | Path = FOLDER) -> dict[tuple[int, float], list[StoredRun
     for run in stored_runs("sweep-", folder):
         points.setdefault((run.config.num_embeddings, run.config.commitment_cost), []).append(run)
     return dict(sorted(points.items()))
+
+
+def measured(suite: str, device: str = "cpu") -> dict[str, Any]:
+    """Return what a benchmark found: ``machine`` (device, threads, versions, date) and ``rows`` of named numbers.
+
+    Raises:
+        FileNotFoundError: the suite has not been run on that kind of device.
+    """
+    path = MEASURED / f"{suite}-{device}.json"
+    if not path.exists():
+        raise FileNotFoundError(f"no measurements {path.name}. Make them: make bench, make quality.")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def record_run(
