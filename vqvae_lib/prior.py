@@ -43,7 +43,7 @@ class PriorConfig:
         num_embeddings: K, the number of codes (of a ``LatentPrior``: of the Gaussians in its mixture).
         num_classes: labels are 0 to ``num_classes`` - 1 and given to every layer; 0 for a prior without labels.
         hidden_dim: channels of every layer, even.
-        layers: gated layers. With kernel 3 each reaches one position further; a 7 x 7 grid needs 6.
+        layers: with kernel 3 each reaches one position further; a 7 x 7 grid needs 6.
         kernel_size: odd.
         dropout: share of a layer's channels that a training step leaves out.
         stack: ``"gated"``, or ``"masked"`` for the naive stack with its blind spot.
@@ -58,7 +58,7 @@ class PriorConfig:
     dropout: float = 0.0
     stack: Literal["gated", "masked"] = "gated"
 
-    lr: float = 2e-3
+    lr: float = 4e-3
     schedule: Literal["one_cycle", "constant"] = "one_cycle"
     batch_size: int = 64
     num_epochs: int = 10
@@ -82,12 +82,13 @@ class MaskedConv2d(nn.Conv2d):
     """A convolution that sees only positions before its own in reading order, and its own if ``kind`` is "B".
 
     Args:
-        in_channels, out_channels, kernel_size: as in ``nn.Conv2d``; the kernel is odd and the grid keeps its size.
+        channels: of input and output.
+        kernel_size: odd; the grid keeps its size.
         kind: ``"A"`` for the first layer, whose input at a position is what is to be predicted there, else ``"B"``.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, kind: Literal["A", "B"]) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
+    def __init__(self, channels: int, kernel_size: int, kind: Literal["A", "B"]) -> None:
+        super().__init__(channels, channels, kernel_size, padding=kernel_size // 2)
         mask = torch.zeros(kernel_size, kernel_size)
         mask[: kernel_size // 2] = 1
         mask[kernel_size // 2, : kernel_size // 2 + (kind == "B")] = 1
@@ -101,35 +102,23 @@ class MaskedConv2d(nn.Conv2d):
 class MaskedStack(nn.Module):
     """The naive causal network: one masked convolution on the other (van den Oord et al. 2016, "Pixel Recurrent NNs").
 
-    It has a blind spot: what stands above and to the right beyond a slope of one position a row never arrives.
-
-    Args:
-        channels, layers, kernel_size, dropout: as in :class:`PriorConfig`.
-        condition_dim: channels of the condition; 0 for none.
-        fed: not used; the first layer is given the condition, and passes it on.
+    It has a blind spot: of the rows above, what stands further right than they lie up (with kernel 3) never arrives.
+    Arguments and methods are those of :class:`GatedStack`; the first layer alone is given the condition.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        layers: int,
-        kernel_size: int = 3,
-        condition_dim: int = 0,
-        dropout: float = 0,
-        fed: str = "",
-    ) -> None:
+    def __init__(self, config: PriorConfig, condition_dim: int = 0, fed: str = "all") -> None:
         super().__init__()
-        self.first = MaskedConv2d(channels, channels, kernel_size, "A")
-        self.rest = nn.ModuleList(MaskedConv2d(channels, channels, kernel_size, "B") for _ in range(layers - 1))
-        self.condition = nn.Conv2d(condition_dim, channels, 1, bias=False) if condition_dim else None
-        self.dropout = nn.Dropout2d(dropout)
+        kinds = "A" + "B" * (config.layers - 1)
+        self.layers = nn.ModuleList(MaskedConv2d(config.hidden_dim, config.kernel_size, kind) for kind in kinds)
+        self.condition = nn.Conv2d(condition_dim, config.hidden_dim, 1, bias=False) if condition_dim else None
+        self.dropout = nn.Dropout2d(config.dropout)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Map x (B, C, H, W) to features (B, C, H, W) that hold nothing of their own or a later position."""
-        h = self.first(x)
+        """Map x (B, C, H, W) to features (B, C, H, W), each a function of the positions before its own."""
+        h = self.layers[0](x)
         if self.condition is not None:
             h = h + self.condition(condition)
-        for layer in self.rest:
+        for layer in self.layers[1:]:
             h = h + self.dropout(layer(F.relu(h)))
         return h
 
@@ -143,10 +132,9 @@ class GatedLayer(nn.Module):
 
     def __init__(self, channels: int, kernel_size: int, condition_dim: int) -> None:
         super().__init__()
-        reach = kernel_size // 2
-        self.vertical = nn.Conv2d(channels, 2 * channels, (reach + 1, kernel_size))
+        self.vertical = nn.Conv2d(channels, 2 * channels, (kernel_size // 2 + 1, kernel_size))
         self.link = nn.Conv2d(2 * channels, 2 * channels, 1)
-        self.horizontal = nn.Conv2d(channels, 2 * channels, (1, reach + 1))
+        self.horizontal = nn.Conv2d(channels, 2 * channels, (1, kernel_size // 2 + 1))
         self.out = nn.Conv2d(channels, channels, 1)
         self.condition = nn.Conv2d(condition_dim, 4 * channels, 1, bias=False) if condition_dim else None
 
@@ -161,33 +149,23 @@ class GatedStack(nn.Module):
     """Two stacks without a blind spot: one sees all rows above; the other the row so far, and what the first has seen.
 
     No kernel is masked. The input is moved once, down by a row for the vertical stack and right by a position for the
-    horizontal one; from there on each kernel reaches up and to the sides, or to the left, its own position included.
+    horizontal one; from there on each kernel reaches up and to both sides, or to the left, its own position included.
 
     Args:
-        channels, layers, kernel_size, dropout: as in :class:`PriorConfig`.
+        config: ``hidden_dim`` (C), ``layers``, ``kernel_size`` and ``dropout`` are read.
         condition_dim: channels of the condition; 0 for none.
         fed: ``"all"`` layers are given the condition, or only the ``"last"``.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        layers: int,
-        kernel_size: int = 3,
-        condition_dim: int = 0,
-        dropout: float = 0,
-        fed: str = "all",
-    ) -> None:
+    def __init__(self, config: PriorConfig, condition_dim: int = 0, fed: str = "all") -> None:
         super().__init__()
-        self.reach = kernel_size // 2
-        self.layers = nn.ModuleList(
-            GatedLayer(channels, kernel_size, condition_dim if fed == "all" or i == layers - 1 else 0)
-            for i in range(layers)
-        )
-        self.dropout = nn.Dropout2d(dropout)
+        self.reach = config.kernel_size // 2
+        dims = [condition_dim if fed == "all" else 0] * (config.layers - 1) + [condition_dim]
+        self.layers = nn.ModuleList(GatedLayer(config.hidden_dim, config.kernel_size, dim) for dim in dims)
+        self.dropout = nn.Dropout2d(config.dropout)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Map x (B, C, H, W) to features (B, C, H, W) that hold nothing of their own or a later position.
+        """Map x (B, C, H, W) to features (B, C, H, W), each a function of the positions before its own.
 
         Args:
             x: embedded codes.
@@ -213,7 +191,7 @@ class GatedStack(nn.Module):
                 for_v, for_h = layer.condition(condition).chunk(2, dim=1)
                 a, link = a + for_v, link + for_h
             links.append(link)
-            v = v + self.dropout(gate(a))
+            v = self.dropout(gate(a))
         return links
 
     def _horizontal(self, x: Tensor, links: list[Tensor]) -> Tensor:
@@ -230,7 +208,7 @@ class PixelCNN(nn.Module):
     Args:
         config: the run's choices.
         condition_dim: channels of a condition given as a map, in place of ``config.num_classes`` labels.
-        fed: which layers are given the condition, ``"all"`` or ``"last"``.
+        fed: which layers are given the condition, ``"all"`` or the ``"last"``.
         outputs: numbers that the network gives a position; K if not given.
     """
 
@@ -241,18 +219,13 @@ class PixelCNN(nn.Module):
         self.config = config
         self.takes_labels = condition_dim is None and config.num_classes > 0
         self.condition_dim = config.num_classes if condition_dim is None else condition_dim
-        channels = config.hidden_dim
+        C, outputs = config.hidden_dim, outputs or config.num_embeddings
         stack = GatedStack if config.stack == "gated" else MaskedStack
         with torch.random.fork_rng(devices=[]):  # the weights are a function of the seed
             torch.manual_seed(config.seed)
-            self.embed = nn.Embedding(config.num_embeddings, channels)
-            self.stack = stack(channels, config.layers, config.kernel_size, self.condition_dim, config.dropout, fed)
-            self.head = nn.Sequential(
-                nn.ReLU(),
-                nn.Conv2d(channels, channels, 1),
-                nn.ReLU(),
-                nn.Conv2d(channels, outputs or config.num_embeddings, 1),
-            )
+            self.embed = nn.Embedding(config.num_embeddings, C)
+            self.stack = stack(config, self.condition_dim, fed)
+            self.head = nn.Sequential(nn.ReLU(), nn.Conv2d(C, C, 1), nn.ReLU(), nn.Conv2d(C, outputs, 1))
         self.to(memory_format=torch.channels_last)
 
     def forward(self, codes: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -260,14 +233,15 @@ class PixelCNN(nn.Module):
 
         Args:
             codes: (B, H, W) int64 in [0, K).
-            condition: labels (B,) int64 in [0, num_classes); or the map (B, condition_dim, H or 1, W or 1).
+            condition: labels (B,) int64 in [0, num_classes), or the map (B, condition_dim, H or 1, W or 1).
 
         Raises:
             ValueError: wrong shape or dtype, a code or label out of range (not checked on CUDA, where looking at a
                 value would stall the device), a condition missing or too many.
         """
-        self._check_codes(codes)
-        return self._outputs(codes, condition)
+        self._check(codes)
+        condition = self._condition(len(codes), condition)
+        return self.head(self.stack(self._embed(codes), condition)).float()
 
     def nats(self, codes: Tensor, condition: Tensor | None = None) -> Tensor:
         """Compute -ln p of each code given those before it, (B, H, W); over ln 2 it is what the code costs in bits.
@@ -334,27 +308,26 @@ class PixelCNN(nn.Module):
         Raises:
             ValueError: as in ``forward`` and :func:`sampling_distribution`; ``given`` of another shape or dtype.
         """
-        sampling_distribution(torch.zeros(1, 1), temperature, top_p)  # raises before any work is done
+        _check_options(temperature, top_p)
         if given.dtype != torch.bool or given.shape not in (codes.shape, codes.shape[1:]):
             raise ValueError(
-                f"given is {given.dtype} {tuple(given.shape)}: expected bool of the codes' shape {tuple(codes.shape)} "
-                "or of one grid's."
+                f"given is {given.dtype} {tuple(given.shape)}: expected bool {tuple(codes.shape)}, or (H, W)."
             )
+        codes = codes.where(given, 0)
+        self._check(codes)
         generator = torch.Generator().manual_seed(seed)
 
         def draw(logits: Tensor) -> Tensor:
             return torch.multinomial(sampling_distribution(logits, temperature, top_p), 1, generator=generator)[:, 0]
 
-        codes = codes.where(given, 0)
-        self._check_codes(codes)
         return self._fill(codes, given.expand(codes.shape), condition, draw)
 
     @torch.no_grad()
     def _fill(self, grid: Tensor, given: Tensor, condition: Tensor | None, draw: Callable[[Tensor], Tensor]) -> Tensor:
         """Put draw(outputs (n, O)) -> (n, ...) where nothing is given into a copy of grid (B, ..., H, W)."""
         device = self.head[1].weight.device
-        grid = grid.to(device, copy=True)
-        condition = self._condition(grid, None if condition is None else condition.to(device))
+        grid, missing = grid.to(device, copy=True), ~given.to(device)
+        condition = self._condition(len(grid), None if condition is None else condition.to(device))
         height, width = grid.shape[-2:]
         was_training = self.training
         self.eval()
@@ -363,12 +336,12 @@ class PixelCNN(nn.Module):
                 for i in range(height):
                     # A condition that differs from row to row is needed as far as this one.
                     rows = condition if condition is None or condition.shape[2] == 1 else condition[:, :, : i + 1]
-                    features = self.stack.begin_row(self._embed(grid[..., :i, :]), rows)
+                    features = self.stack.begin_row(self._embed(grid[..., : i + 1, :])[:, :, :i], rows)
                     for j in range(width):
-                        missing = ~given[:, i, j].to(device)
-                        if missing.any():
+                        here = missing[:, i, j]
+                        if here.any():
                             outputs = self.head(features(self._embed(grid[..., i : i + 1, :])))[:, :, 0, j]
-                            grid[missing, ..., i, j] = draw(outputs[missing].float().cpu()).to(grid)
+                            grid[here, ..., i, j] = draw(outputs[here].float().cpu()).to(grid)
                         bar.advance(1)
             return grid
         finally:
@@ -377,44 +350,35 @@ class PixelCNN(nn.Module):
     def _embed(self, grid: Tensor) -> Tensor:
         return self.embed(grid).movedim(-1, 1)  # (B, H, W) -> (B, H, W, C) -> (B, C, H, W)
 
-    def _outputs(self, grid: Tensor, condition: Tensor | None) -> Tensor:
-        return self.head(self.stack(self._embed(grid), self._condition(grid, condition))).float()
-
-    def _check_codes(self, codes: Tensor) -> None:
-        K = self.config.num_embeddings
+    def _check(self, codes: Tensor) -> None:
         if codes.dim() != 3 or codes.dtype != torch.int64 or codes.numel() == 0:
-            raise ValueError(f"codes are {codes.dtype} {tuple(codes.shape)}: expected int64 (B, H, W), none of them 0.")
-        _check_range("codes", codes, K, "the prior's num_embeddings is that of the model whose codes these are")
+            raise ValueError(f"codes are {codes.dtype} {tuple(codes.shape)}: expected int64 (B, H, W), and none of these 0.")
+        _check_range("codes", codes, self.config.num_embeddings, "num_embeddings is K of the model that made the codes")
 
-    def _condition(self, grid: Tensor, condition: Tensor | None) -> Tensor | None:
-        """Check the condition; labels become one-hot maps (B, num_classes, 1, 1)."""
+    def _condition(self, count: int, condition: Tensor | None) -> Tensor | None:
+        """Check the condition; labels become one-hot maps (count, num_classes, 1, 1)."""
         if (condition is None) != (self.condition_dim == 0):
-            has = "takes no condition" if condition is not None else "needs a condition"
-            raise ValueError(f"this prior {has}: num_classes = {self.config.num_classes} decides it, or condition_dim.")
-        if condition is None:
-            return None
-        if self.takes_labels:
-            if condition.dtype != torch.int64 or condition.shape != grid.shape[:1]:
-                raise ValueError(
-                    f"labels are {condition.dtype} {tuple(condition.shape)}: expected int64 ({len(grid)},), one a grid."
-                )
-            _check_range("labels", condition, self.condition_dim, "set num_classes to the number of classes")
-            return F.one_hot(condition, self.condition_dim).float()[:, :, None, None]
-        fits = condition.dim() == 4 and condition.shape[:2] == (len(grid), self.condition_dim)
-        if not fits or any(
-            side not in (1, whole) for side, whole in zip(condition.shape[2:], grid.shape[-2:], strict=True)
-        ):
-            raise ValueError(
-                f"condition has shape {tuple(condition.shape)}: expected ({len(grid)}, {self.condition_dim}, H, W), H "
-                f"and W as in {tuple(grid.shape[-2:])} or 1."
-            )
-        return condition
+            what = "labels" if self.takes_labels else "a condition"
+            has = f"needs {what}" if condition is None else "takes no labels: make it with num_classes"
+            raise ValueError(f"this prior has num_classes = {self.config.num_classes} and {has}.")
+        if condition is None or not self.takes_labels:
+            return condition
+        if condition.dtype != torch.int64 or condition.shape != (count,):
+            shape = tuple(condition.shape)
+            raise ValueError(f"labels are {condition.dtype} {shape}: expected int64 ({count},), one a grid.")
+        _check_range("labels", condition, self.condition_dim, "num_classes is their number")
+        return F.one_hot(condition, self.condition_dim).float()[:, :, None, None]
 
 
 def _check_range(name: str, values: Tensor, end: int, remedy: str) -> None:
     if values.device.type != "cuda" and not 0 <= int(values.min()) <= int(values.max()) < end:
         span = f"{int(values.min())} to {int(values.max())}"
         raise ValueError(f"{name} span {span}: they must lie in [0, {end}); {remedy}.")
+
+
+def _check_options(temperature: float, top_p: float) -> None:
+    require(temperature > 0 and math.isfinite(temperature), "temperature", temperature, "a finite number above 0")
+    require(0 < top_p <= 1, "top_p", top_p, "a number in (0, 1]")
 
 
 def sampling_distribution(logits: Tensor, temperature: float = 1.0, top_p: float = 1.0) -> Tensor:
@@ -431,8 +395,7 @@ def sampling_distribution(logits: Tensor, temperature: float = 1.0, top_p: float
     Raises:
         ValueError: temperature or top_p out of range.
     """
-    require(temperature > 0 and math.isfinite(temperature), "temperature", temperature, "a finite number above 0")
-    require(0 < top_p <= 1, "top_p", top_p, "a number in (0, 1]")
+    _check_options(temperature, top_p)
     logits = logits.double()
     p = ((logits - logits.amax(-1, keepdim=True)) / temperature).softmax(-1)
     if top_p < 1:
@@ -447,19 +410,13 @@ def create_code_loader(config: PriorConfig, model: VQVAE, dataset: ImageDataset,
 
     Args:
         config: ``batch_size``, ``seed`` and ``device`` are read.
-        model: a trained VQ-VAE, or whatever has an ``encode``.
+        model: a trained VQ-VAE, or another model whose ``encode`` makes what the prior takes.
         dataset: images.
         train: shuffled, whole batches; else all in order.
 
     Returns:
         Batches (codes (B, H/4, W/4) int64, labels (B,) int64).
     """
-    codes = collect_indices(model, BatchLoader(dataset, 512))
-    return BatchLoader(
-        TensorDataset(codes, dataset.labels),
-        config.batch_size,
-        shuffle=train,
-        drop_last=train,
-        seed=config.seed,
-        device=config.device,
-    )
+    codes = TensorDataset(collect_indices(model, BatchLoader(dataset, 512)), dataset.labels)
+    options = {"shuffle": train, "drop_last": train, "seed": config.seed, "device": config.device}
+    return BatchLoader(codes, config.batch_size, **options)
