@@ -115,6 +115,7 @@ def execute(notebooks: list[Path], book: Path, fresh: bool) -> int:
     if fresh:
         shutil.rmtree(runs, ignore_errors=True)
     os.environ["VQVAE_CACHE"] = str(runs / code_key()[:16])
+    os.environ["VQVAE_STATIC"] = "1"  # what is executed here is read on pages with no kernel behind them
     progress = Progress(book)
     options = ["--nbmake", "--overwrite", f"--nbmake-timeout={SECONDS_PER_CELL}", "-p", "no:cacheprovider"]
     status = pytest.main([*options, f"--rootdir={book}", *map(str, stale)], plugins=[progress])
