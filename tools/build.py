@@ -31,6 +31,7 @@ EXECUTED = ROOT / "executed"
 BOOK = EXECUTED / "book"
 SOURCES = ("_config.yml", "_toc.yml", "pyproject.toml", "assets", "tools", "chapters")
 SECONDS_PER_CELL = 600
+TIMES = "<!-- times of chapters -->"  # in how_checked.ipynb
 
 
 def data_listing() -> list[tuple[str, int]]:
@@ -74,6 +75,11 @@ class Progress:
                 self.passed[self.book / report.fspath] = report.duration
 
 
+def stamp_of(target: Path, book: Path) -> Path:
+    """Where it is kept what the execution of a copy depended on, and how long it took."""
+    return book / "stamps" / f"{target.stem}-{len(target.parts)}.json"
+
+
 def prepare(book: Path) -> None:
     """Copy all sources but the notebooks into `book`, and remove what is no longer among them."""
     book.mkdir(parents=True, exist_ok=True)
@@ -95,7 +101,7 @@ def execute(notebooks: list[Path], book: Path, fresh: bool) -> int:
     """Execute notebooks in `book`, all where `fresh`, else those without an up-to-date execution; an exit status."""
     prepare(book)
     targets = {book / path.relative_to(ROOT): path for path in notebooks}
-    stamps = {target: book / "stamps" / f"{target.stem}-{len(target.parts)}.json" for target in targets}
+    stamps = {target: stamp_of(target, book) for target in targets}
     stale = []
     for target, source in targets.items():
         stamp = stamps[target]
@@ -134,8 +140,24 @@ def execute(notebooks: list[Path], book: Path, fresh: bool) -> int:
     return int(status)
 
 
+def fill_times(book: Path) -> None:
+    """Put the seconds that each notebook took into the executed page that has a place for them."""
+    page = book / "chapters" / "how_checked.ipynb"
+    rows = ["## Time of each notebook", "", "| notebook | seconds |", "| --- | --- |"]
+    for path in chapters(book):
+        seconds = json.loads(stamp_of(path, book).read_text())["seconds"]
+        rows.append(f"| {path.relative_to(book / 'chapters').with_suffix('')} | {seconds:.0f} |")
+    cells = json.loads(page.read_text(encoding="utf-8"))
+    for cell in cells["cells"]:
+        text, place, _ = "".join(cell["source"]).partition(TIMES)
+        if place:  # what an earlier build has put behind the comment goes
+            cell["source"] = text + "\n".join([place, "", *rows])
+    page.write_text(json.dumps(cells, indent=1) + "\n", encoding="utf-8")
+
+
 def site() -> int:
     """Build the site from the executed copies, warnings as errors."""
+    fill_times(BOOK)
     config = yaml.safe_load((BOOK / "_config.yml").read_text(encoding="utf-8"))
     config["execute"]["execute_notebooks"] = "off"
     (BOOK / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")

@@ -20,6 +20,7 @@ __all__ = [
     "flattened",
     "lines",
     "ranked_use",
+    "scaling",
     "score_lines",
     "training_runs",
     "two_rules",
@@ -160,6 +161,30 @@ def lines(
         axis.set(title=title, xlabel=x, xscale=xscale, yscale=yscale)
     axes[0].set_ylabel(y)
     _legend_below(figure, axes[-1])
+    return figure
+
+
+def scaling(rows: Sequence[Mapping[str, float]]) -> Figure:
+    """Draw time and memory of the lookup against K at the smallest N, and against N at the smallest K.
+
+    Args:
+        rows: ``N``, ``K``, ``ours ms``, ``bare product ms`` and ``MiB beyond`` (inputs and result) of each case.
+    """
+    figure, axes = canvas(2, 2, height=4.4, sharex="col", sharey="row", height_ratios=(3, 2))
+    for column, (grows, fixed) in enumerate((("K", "N"), ("N", "K"))):
+        least = min(row[fixed] for row in rows)
+        cases = sorted((row for row in rows if row[fixed] == least), key=lambda row: row[grows])
+        sizes = [row[grows] for row in cases]
+        time, memory = axes[:, column]
+        for i, (name, key) in enumerate((("library", "ours ms"), ("bare product", "bare product ms"))):
+            time.plot(sizes, [row[key] for row in cases], color=COLOURS[i], marker=MARKERS[i], label=name)
+        memory.plot(sizes, [row["MiB beyond"] for row in cases], color=COLOURS[0], marker=MARKERS[0])
+        time.set(title=f"{fixed} = {least:,}", xscale="log", yscale="log")
+        memory.set(xlabel=f"{'codes' if grows == 'K' else 'vectors'} {grows}", xscale="log")
+        memory.set_ylim(bottom=0)
+    axes[0, 0].set_ylabel("time (ms)")
+    axes[1, 0].set_ylabel("memory beyond\ninputs and result (MiB)")
+    _legend_below(figure, axes[0, 0])
     return figure
 
 
