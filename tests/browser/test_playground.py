@@ -90,10 +90,13 @@ def test_a_bad_start_collapses_and_a_restart_rescues_it(shown):
     collapsed = active_codes(shown)
     before = shown.get_attribute(".picture .used", "d")
     shown.select_option(".rule", "restart")
+    restarts = []
     for _ in range(40):
         shown.click(".once")
+        restarts.append(shown.evaluate("document.querySelector('.vq-playground').quantizer.restarts"))
     assert collapsed <= 6
     assert active_codes(shown) >= 15
+    assert restarts[20] == restarts[-1] >= 16 - collapsed  # restarted codes stay in use
     assert shown.get_attribute(".picture .used", "d") != before
     assert "Step 80" in shown.get_attribute(".picture", "aria-label")
 
