@@ -10,3 +10,17 @@ document.addEventListener("DOMContentLoaded", () => {
     Queue: ([, , element]) => MathJax.startup.promise.then(() => MathJax.typesetPromise([element])),
   };
 });
+
+// The bundle's sliders have no name, and give their place in the row of values instead of the value.
+function nameSliders() {
+  for (const slider of document.querySelectorAll(".widget-hslider")) {
+    const handle = slider.querySelector(".noUi-handle");
+    const [name, value] = [".widget-label", ".widget-readout"].map((part) => slider.querySelector(part)?.textContent);
+    if (!handle || !name) continue;
+    handle.setAttribute("aria-label", name);
+    handle.setAttribute("aria-valuetext", value);
+  }
+}
+document.addEventListener("DOMContentLoaded", () => {
+  new MutationObserver(nameSliders).observe(document.body, { childList: true, characterData: true, subtree: true });
+});

@@ -9,17 +9,18 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import fake_sweep
 import ipywidgets
 import numpy as np
 import pytest
 import torch
+from fake_sweep import BETAS, SIZES, grey
 from PIL import Image
 
-from vqvae_lib import DataError, ImageDataset, VQVAEConfig, widgets
+from vqvae_lib import DataError, ImageDataset, VQVAETrainer, widgets
 from vqvae_lib.figures import sweep as figures
-from vqvae_lib.stored import PICTURES, StoredRun
+from vqvae_lib.stored import PICTURES
 
-SIZES, BETAS = (4, 16), (0.0, 0.25, 4.0)
 HAS_STACK = hasattr(ipywidgets, "Stack")
 
 
@@ -30,28 +31,10 @@ def originals() -> ImageDataset:
     return ImageDataset(images, torch.zeros(20), "tiny")
 
 
-def grey(size: int, beta: float) -> int:
-    """The brightness of all reconstructions with a setting: a picture can be told by it."""
-    return 10 * SIZES.index(size) + 50 * BETAS.index(beta) + 20
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, originals) -> Path:
-    """A sweep of 2 x 3 settings and two seeds."""
     folder = tmp_path_factory.mktemp("sweep")
-    for size in SIZES:
-        for beta in BETAS:
-            for seed in (0, 1):
-                StoredRun(
-                    name=f"sweep-K{size:04d}-b{beta:g}-seed{seed}",
-                    config=VQVAEConfig(num_embeddings=size, commitment_cost=beta, seed=seed, device="cpu"),
-                    steps=30,
-                    history={"recon_loss": [0.1, 0.05 + 0.01 * seed], "step": [10.0, 30.0]},
-                    evaluation={"recon_loss": (1 + seed) / (100 * size)},
-                    usage=torch.arange(size) * (seed + 1),  # one code is unused
-                    reconstructions=torch.full((PICTURES, 1, 8, 8), grey(size, beta) / 255),
-                    provenance={"data": "tiny", "test": originals.fingerprint()},
-                ).write(folder)
+    fake_sweep.write(folder, "tiny", originals.fingerprint())
     return folder
 
 
@@ -251,8 +234,6 @@ def test_a_run_trains_with_the_chosen_setting_and_adds_a_line(trainer):
 
 def test_the_run_is_the_one_that_the_trainer_makes(trainer, config, loader):
     """The schedule spans the chosen steps, and the batches are those of ``fit``."""
-    from vqvae_lib import VQVAETrainer
-
     train(trainer)
     usual = VQVAETrainer(config)
     usual.fit(loader, steps=6, window=1)

@@ -35,6 +35,7 @@ __all__ = ["TrainExplorer", "explore_sweep", "train_explorer"]
 
 RULES = {"moving averages (EMA)": "ema", "gradient": "gradient"}
 MOST_CODES = 1 << 14  # more would fill a small machine's memory before an error could be shown
+HALF = "flex:1 1 15em;width:100%;max-width:24em"  # beside its neighbour, or above it where there is less room
 MOST_CURVES = 6  # in one figure: more can't be told apart
 
 
@@ -137,7 +138,7 @@ def _panel(size: int, beta: float, runs: Sequence[StoredRun], limits: tuple[floa
         _palette(usage_by_rank([run.usage for run in runs])),
         f"Use of the codes with {setting}, {seeds}: {mean['active codes']:.0f} of {size} are used, perplexity "
         f"{mean['perplexity']:.1f}; the most used takes up to {most:.1%} of the positions.",
-        "width:100%;max-width:24em",
+        HALF,
     )
     members = [(run.history["step"], run.history["recon_loss"]) for run in runs]
     ends = [values[-1] for _, values in members]
@@ -145,7 +146,7 @@ def _panel(size: int, beta: float, runs: Sequence[StoredRun], limits: tuple[floa
         _palette(learning_curves(members, limits)),
         f"Training error with {setting}, {seeds}, over {first.steps} steps: it goes from {members[0][1][0]:.4f} "
         f"to between {min(ends):.4f} and {max(ends):.4f}.",
-        "width:100%;max-width:24em",
+        HALF,
     )
     plots = f'<div style="display:flex;flex-wrap:wrap;gap:.5em">{usage}{curve}</div>'
     return f"{drawn}{table}{plots}"
