@@ -67,7 +67,9 @@ def test_without_npm_the_site_falls_back_to_the_defaults_and_says_so(tmp_path, m
     config = SimpleNamespace(mathjax_path="default")
     monkeypatch.setattr(vendor, "complete", lambda folder: False)
     vendor.use(None, config)
-    assert vars(config) == {"mathjax_path": "default"}
+    require, own, bundle = config.nb_ipywidgets_js
+    assert config.mathjax_path == "default" and own == "widgets.js"
+    assert require.startswith("https://") and bundle.startswith("https://")
 
 
 def test_the_list_pins_versions_and_hashes_and_git_ignores_what_is_fetched():

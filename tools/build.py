@@ -44,7 +44,8 @@ def data_listing() -> list[tuple[str, int]]:
 def code_key(*notebooks: Path) -> str:
     """A hash of the code that an execution depends on: the notebook, the library and its environment."""
     digest = hashlib.sha256(platform.python_version().encode())
-    for path in [*notebooks, ROOT / "requirements.txt", *sorted((ROOT / "vqvae_lib").rglob("*.py"))]:
+    library = sorted(path for path in (ROOT / "vqvae_lib").rglob("*") if path.suffix in {".py", ".html"})
+    for path in [*notebooks, ROOT / "requirements.txt", *library]:
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -108,17 +108,17 @@ def fetch(folder: str = SITE, root: Path = ROOT) -> bool:
 
 def use(app: Sphinx, config: Config) -> None:
     """Point the pages at the scripts of the folder, where it is full."""
+    from myst_nb.core.config import ipywidgets_js_factory  # only there when Sphinx runs
+
+    require, bundle = ipywidgets_js_factory().items()  # on CDNs
+    defer = {}
     if complete(SITE):
         config.mathjax_path = "vendor/mathjax/es5/tex-svg.js"
-        # Only pages with widgets load these; in this order, which `defer` keeps.
-        config.nb_ipywidgets_js = {
-            path: {"defer": "defer"}
-            for path in (
-                "vendor/requirejs/require.js",
-                "widgets.js",
-                "vendor/@jupyter-widgets/html-manager/dist/embed-amd.js",
-            )
-        }
+        defer = {"defer": "defer"}  # keeps the order
+        require = ("vendor/requirejs/require.js", defer)
+        bundle = ("vendor/@jupyter-widgets/html-manager/dist/embed-amd.js", defer)
+    # Only pages with widgets load these.
+    config.nb_ipywidgets_js = dict([require, ("widgets.js", defer), bundle])
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
