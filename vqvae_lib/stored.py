@@ -82,8 +82,9 @@ class StoredRun:
             ValueError: the file is not a whole stored run.
         """
         path = Path(path)
+        content = path.read_bytes()
         try:
-            raw = json.loads(path.read_text())
+            raw = json.loads(content)
             return cls(
                 name=path.stem,
                 config=VQVAEConfig(**raw["config"], device="cpu"),
@@ -94,7 +95,8 @@ class StoredRun:
                 reconstructions=_from_png_strip(raw["reconstructions"], raw["config"]["in_channels"]),
                 provenance=raw["provenance"],
             )
-        except (KeyError, TypeError, ValueError, zlib.error) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OSError, SyntaxError, zlib.error) as error:
+            # Pillow calls a damaged picture an OSError or a SyntaxError.
             raise ValueError(f"{path} is not a whole stored run ({error!r}). Make it again: make runs.") from error
 
     def write(self, folder: str | Path = FOLDER) -> Path:

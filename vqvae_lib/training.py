@@ -143,6 +143,7 @@ class Trainer:
         self.history: dict[str, list[float]] = {}
         self.step = 0
         self.plan = (0, 0)
+        self.look_every = 1 if self.device.type == "cpu" else KEEP  # elsewhere a look at each loss would stall
         # The history's next entry: how many steps it spans, how many of them are done, and their sums.
         self.window, self.counted, self.sums = 1, 0, {}
 
@@ -318,7 +319,7 @@ class Trainer:
                     ends = self.counted >= window or self.step == last
                     save = save_to is not None and (self.step == last or time.monotonic() - saved >= save_every)
                     keep = save or self.step == last or len(losses) >= KEEP
-                    if keep or ends or self.device.type == "cpu":  # elsewhere a look at each loss would stall
+                    if keep or ends or len(losses) % self.look_every == 0:
                         self._check(losses, sound["step"])
                     if keep and not self._finite():
                         raise self._not_finite("a weight is not finite", self.step, sound["step"])
