@@ -5,7 +5,7 @@ PORT ?= 8000
 PART ?= 1/1
 
 .DEFAULT_GOAL := help
-.PHONY: help env book serve test quick lint format clean colab-check runs sweep verify-runs bench quality repository requirements
+.PHONY: help env book serve test quick lint format clean colab-check runs sweep verify-runs bench quality coverage mutants repository requirements
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,13 @@ test: env  ## unit tests, then every chapter
 
 quick: env  ## unit tests alone, under a minute
 	@$(BIN)/python -m pytest
+
+coverage: env  ## unit tests, and how much of the library they run: at least 95 %, branches counted
+	@$(BIN)/python -m coverage run -m pytest --ignore=tests/browser
+	@$(BIN)/python -m coverage report
+
+mutants: env  ## change the library one thing at a time; tests notice nine in ten (hours; MUTANTS="training --sample 20")
+	@$(BIN)/python tools/mutants.py $(MUTANTS)
 
 lint: env  ## code style, notebooks in their stored form, workflows
 	@$(BIN)/python -m ruff check

@@ -1,0 +1,191 @@
+"""Mutation testing: change one thing in a module, and see whether its tests notice.
+
+python tools/mutants.py [module ...] [--sample 30] [--seed 0] [--seconds 90] [--jobs 2]
+
+mutmut leaves decorated functions alone (here all that stands under ``torch.no_grad``), cosmic-ray starts an interpreter
+for each mutant, which costs seconds for PyTorch alone. This one imports what is heavy once, and forks: Linux and macOS.
+Ends with status 1 where too small a share of the mutants was killed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import copy
+import importlib
+import importlib.machinery
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Iterator
+
+from project import ROOT
+
+# module: the tests that are to notice; what starts processes of its own is left out
+TESTS = {
+    "analysis": ["test_analysis.py"],
+    "quantizer": ["test_quantizer.py", "test_properties.py"],
+    "training": ["test_training.py", "test_hostile.py", "test_resume.py"],
+    "prior": ["test_prior.py"],
+    "vae": ["test_vae.py"],
+}
+LEFT_OUT = "not killed and not process and not stored_run and not real_interrupt and not really_full and not no_test"
+HEAVY = ("torch", "torchvision", "torch.distributed", "sklearn.cluster", "matplotlib.pyplot", "hypothesis", "pytest")
+SWAPS = {
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+    ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.And: ast.Or, ast.Or: ast.And,
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult,
+    ast.Mod: ast.Mult, ast.Pow: ast.Mult, ast.BitOr: ast.BitAnd, ast.BitAnd: ast.BitOr, ast.LShift: ast.RShift,
+}  # fmt: skip
+
+
+def changed(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield what could stand in a node's place."""
+    other = copy.copy(node)
+    if isinstance(node, ast.BinOp | ast.BoolOp | ast.AugAssign) and type(node.op) in SWAPS:
+        other.op = SWAPS[type(node.op)]()
+        yield other
+    elif isinstance(node, ast.Compare) and type(node.ops[0]) in SWAPS:
+        other.ops = [SWAPS[type(node.ops[0])](), *node.ops[1:]]
+        yield other
+    elif isinstance(node, ast.Constant) and isinstance(node.value, bool | int | float):
+        other.value = not node.value if isinstance(node.value, bool) else node.value + 1
+        yield other
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not | ast.USub):
+        yield node.operand
+    elif isinstance(node, ast.If | ast.IfExp):
+        other.test = ast.UnaryOp(ast.Not(), node.test)
+        yield other
+    elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        yield ast.Pass()
+    elif isinstance(node, ast.Return) and node.value is not None:
+        yield ast.Return(ast.Constant(None))
+
+
+def places(tree: ast.Module) -> list[tuple[ast.AST, str, int | None, ast.AST]]:
+    """List the mutants of a module: (parent, field, place in a list, new node)."""
+    found = []
+
+    def visit(node: ast.AST) -> None:
+        for field, value in ast.iter_fields(node):
+            if field in ("annotation", "returns") or (isinstance(node, ast.Raise) and field == "exc"):
+                continue  # types and messages
+            for i, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
+                if not isinstance(child, ast.AST) or isinstance(child, ast.Import | ast.ImportFrom | ast.JoinedStr):
+                    continue
+                called = ast.unparse(child.value.func) if isinstance(getattr(child, "value", None), ast.Call) else ""
+                if isinstance(child, ast.Expr) and called.startswith("log."):
+                    continue
+                found.extend((node, field, i, new) for new in changed(child))
+                visit(child)
+
+    visit(tree)
+    return found
+
+
+def mutate(tree: ast.Module, number: int) -> tuple[str, int, str, str]:
+    """Return the source with one thing changed, and what that was: line, before, after."""
+    parent, field, i, new = places(tree)[number]
+    old = getattr(parent, field) if i is None else getattr(parent, field)[i]
+    if i is None:
+        setattr(parent, field, new)
+    else:
+        getattr(parent, field)[i] = new
+    source = ast.unparse(ast.fix_missing_locations(tree))
+    return source, old.lineno, ast.unparse(old).splitlines()[0], ast.unparse(new).splitlines()[0]
+
+
+def run_tests(module: str, source: str | None) -> int:
+    """Run a module's tests in this process, with other source for the module if it is given."""
+    path = str(ROOT / "vqvae_lib" / f"{module}.py")
+    get_code = importlib.machinery.SourceFileLoader.get_code
+
+    def mutant(loader: importlib.machinery.SourceFileLoader, name: str) -> object:
+        ours = source is not None and loader.get_filename(name) == path
+        return compile(source, path, "exec") if ours else get_code(loader, name)
+
+    importlib.machinery.SourceFileLoader.get_code = mutant
+    os.environ["VQVAE_EXAMPLES"] = "15"
+    import pytest
+
+    tests = [str(ROOT / "tests" / name) for name in TESTS[module]]
+    return int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--no-header", "-k", LEFT_OUT, *tests]))
+
+
+def start(module: str, source: str | None) -> int:
+    """Fork a process that runs the tests; its id."""
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        os.setpgid(0, 0)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        code = run_tests(module, source)
+    finally:
+        os._exit(code)
+
+
+def finish(child: int, limit: float) -> bool:
+    """Wait for a process; whether its tests passed. One that takes too long is ended, and counts as noticed."""
+    end = time.monotonic() + limit
+    while time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status) == 0
+        time.sleep(0.02)
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return False
+
+
+def main() -> int:
+    there = [m for m, tests in TESTS.items() if all((ROOT / "tests" / test).exists() for test in tests)]
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("modules", nargs="*", default=there, metavar="module", help=f"of {', '.join(there)}")
+    parser.add_argument("--sample", type=int, help="so many of each module's mutants, drawn at random")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no mutant after so many seconds")
+    parser.add_argument("--needed", type=float, default=0.9, help="share that has to be killed")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes at a time")
+    options = parser.parse_args()
+
+    sys.dont_write_bytecode = True
+    for name in HEAVY:
+        importlib.import_module(name)
+    begin, tried, survivors = time.monotonic(), 0, []
+    for module in options.modules:
+        text = (ROOT / "vqvae_lib" / f"{module}.py").read_text(encoding="utf-8")
+        numbers = list(range(len(places(ast.parse(text)))))
+        if options.sample:
+            numbers = sorted(random.Random(options.seed).sample(numbers, min(options.sample, len(numbers))))
+        clock = time.monotonic()
+        if not finish(start(module, None), 600):
+            print(f"{module}: its tests fail as it is. Mend them first.")
+            return 2
+        limit = 10 + 4 * options.jobs * (time.monotonic() - clock)
+        running, before = {}, (tried, len(survivors))
+        while numbers or running:
+            while numbers and len(running) < options.jobs and time.monotonic() - begin < options.seconds:
+                source, line, old, new = mutate(ast.parse(text), numbers.pop(0))
+                running[start(module, source)] = f"vqvae_lib/{module}.py:{line}: {old}  ->  {new}"
+            if not running:
+                break
+            child = next(iter(running))
+            what = running.pop(child)
+            tried += 1
+            if finish(child, limit):
+                survivors.append(what)
+                print(f"survived  {what}", flush=True)
+        count, alive = tried - before[0], len(survivors) - before[1]
+        print(f"{module}: {count - alive} of {count} mutants killed", flush=True)
+    print(f"all: {tried - len(survivors)} of {tried} in {time.monotonic() - begin:.0f} s")
+    return int(tried == 0 or 1 - len(survivors) / tried < options.needed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
