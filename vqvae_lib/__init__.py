@@ -1,5 +1,5 @@
 """A small, tested library for the VQ-VAE. Modules follow the data's way: config, data, quantizer, model, training,
-analysis, figures."""
+analysis, figures, prior, vae."""
 
 from .analysis import (
     Rate,
@@ -16,6 +16,15 @@ from .config import VQVAEConfig, best_device, quick
 from .data import BatchLoader, DataError, ImageDataset, create_dataloader, data_root, draw_glyphs, load_images
 from .figures import visualize_codebook_usage, visualize_reconstruction
 from .model import VQVAE, Decoder, Encoder, VQVAEOutput
+from .prior import (
+    GatedStack,
+    MaskedConv2d,
+    MaskedStack,
+    PixelCNN,
+    PriorConfig,
+    create_code_loader,
+    sampling_distribution,
+)
 from .quantizer import (
     EMAVectorQuantizer,
     QuantizerOutput,
@@ -35,5 +44,6 @@ from .training import (
     learning_rate,
     load_or_train,
 )
+from .vae import VAE, AutoregressiveVAE, LatentPrior, VAEConfig, binarised, gaussian_kl, reparameterise
 
 __version__ = "0.1.0"

@@ -352,7 +352,9 @@ class PixelCNN(nn.Module):
 
     def _check(self, codes: Tensor) -> None:
         if codes.dim() != 3 or codes.dtype != torch.int64 or codes.numel() == 0:
-            raise ValueError(f"codes are {codes.dtype} {tuple(codes.shape)}: expected int64 (B, H, W), and none of these 0.")
+            raise ValueError(
+                f"codes are {codes.dtype} {tuple(codes.shape)}: expected int64 (B, H, W), and none of these 0."
+            )
         _check_range("codes", codes, self.config.num_embeddings, "num_embeddings is K of the model that made the codes")
 
     def _condition(self, count: int, condition: Tensor | None) -> Tensor | None:
@@ -399,7 +401,7 @@ def sampling_distribution(logits: Tensor, temperature: float = 1.0, top_p: float
     logits = logits.double()
     p = ((logits - logits.amax(-1, keepdim=True)) / temperature).softmax(-1)
     if top_p < 1:
-        ordered, order = p.sort(-1, descending=True, stable=True)
+        ordered, order = p.sort(dim=-1, descending=True, stable=True)
         likelier = ordered.cumsum(-1) - ordered  # what the codes before each one add up to
         p = torch.zeros_like(p).scatter(-1, order, ordered.where(likelier < top_p, 0.0))
     return p / p.sum(-1, keepdim=True)
