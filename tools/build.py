@@ -51,11 +51,12 @@ def code_key(*notebooks: Path) -> str:
 
 
 def key(notebook: Path) -> str:
-    """A hash of all that an execution of the notebook depends on: code, data and mode."""
+    """A hash of all that an execution of the notebook depends on: code, stored results, data and mode."""
     listing = data_listing()
     # With data on disk it makes no difference whether the stand-in is forbidden.
     stand_in = None if listing else os.environ.get("VQVAE_STAND_IN")
-    facts = [code_key(notebook), listing, stand_in, os.environ.get("VQVAE_QUICK")]
+    stored = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted((ROOT / "vqvae_lib").rglob("*.json"))]
+    facts = [code_key(notebook), stored, listing, stand_in, os.environ.get("VQVAE_QUICK")]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
