@@ -206,6 +206,13 @@ def usable(explorer: widgets.TrainExplorer) -> bool:
     return not explorer.train_button.disabled and explorer.stop_button.disabled
 
 
+def test_no_name_of_ours_hides_one_of_the_widgets(trainer):
+    plain = type("Plain", (ipywidgets.VBox,), {"__init__": None, "__doc__": ""})  # what every subclass has
+    ours = {*vars(widgets.TrainExplorer), *vars(trainer)} - {*vars(plain), *vars(ipywidgets.VBox())}
+    assert [name for name in ours if hasattr(ipywidgets.VBox, name)] == []
+    assert "IntText" in repr(trainer)  # what a notebook shows where there are no widgets
+
+
 def test_a_run_trains_with_the_chosen_setting_and_adds_a_line(trainer):
     trainer.size.value, trainer.beta.value, trainer.rule.value = 5, 1.5, "gradient"
     train(trainer)
@@ -304,7 +311,7 @@ def test_curves_beyond_those_that_can_be_told_apart_are_left_out(trainer):
     train(trainer)
     run = trainer.runs[0]
     trainer.runs += [replace(run)] * 7
-    trainer._compare()
+    trainer._show_runs()
     alt = next(alt for alt in alts(trainer.comparison.value) if "Training error" in alt)
     assert "run 8" in alt
     assert "run 2 " not in alt

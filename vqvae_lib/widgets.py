@@ -260,7 +260,7 @@ class TrainExplorer(ipywidgets.VBox):
     def _work(self, config: VQVAEConfig, steps: int) -> None:
         try:
             self.runs.append(self._train(config, steps))
-            self._compare()
+            self._show_runs()
             done = int(self.runs[-1].steps[-1]) if self.runs[-1].steps else 0
             self._say(f"Run {len(self.runs)}: {done} steps" + (f" of {steps}, stopped." if done < steps else "."))
         except (ValueError, RuntimeError, MemoryError) as error:  # a diverging run, too little memory, ...
@@ -280,7 +280,7 @@ class TrainExplorer(ipywidgets.VBox):
         history = trainer.history
         return _Run(config, steps, history.get("step", []), history["recon_loss"], trainer.evaluate(test), pictures)
 
-    def _compare(self) -> None:
+    def _show_runs(self) -> None:
         """Draw all runs anew: table, curves of the latest, reconstructions."""
         names = {f"run {i}": run for i, run in enumerate(self.runs, 1)}
         head = ["run", "K", "β", "update rule", "steps", "test MSE", "active codes", "perplexity"]
