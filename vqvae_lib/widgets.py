@@ -315,7 +315,7 @@ class TrainExplorer(ipywidgets.VBox):
         self.message.value = f'<p role="status">{escape(text)}</p>'
 
     def _fail(self, error: Exception) -> None:
-        self.message.value = f'<p role="alert"><strong>Not possible:</strong> {escape(str(error) or repr(error))}</p>'
+        self.message.value = f'<p role="alert"><strong>No run:</strong> {escape(str(error) or repr(error))}</p>'
 
 
 class _Singly:
