@@ -79,6 +79,7 @@ def test_mnist_at_512_codes_is_compressed_fourteen_times():
     bits = rate(torch.ones(512), 49).nominal
     assert bits == 441
     assert compression_ratio((1, 28, 28), bits) == pytest.approx(6272 / 441)
+    assert compression_ratio((1, 2, 2), 0.5) == 64  # less than a bit an image is a rate too
 
 
 @pytest.mark.parametrize(
