@@ -33,6 +33,8 @@ OTHERS = {
     "mu": "of the VAE, a chapter that is planned",
     "log_var": "of the VAE, a chapter that is planned",
 }
+# Things of the library that a page builds for itself, in a form of its own.
+BUILT = {"01_maths": {"gaussian_kl"}}  # the mean over rows; the library's gives every number
 
 
 def prose_and_code(path) -> tuple[str, list[str]]:
@@ -93,7 +95,7 @@ def test_library_code_is_shown_from_the_library(path):
     defined = set()
     for source in [*prose_and_code(path)[1], *fences]:
         defined |= set(re.findall(r"^(?:def|class) (\w+)", source, re.M))
-    assert defined & public == set()
+    assert (defined & public) - BUILT.get(path.stem, set()) == set()
 
 
 def test_the_references_have_every_paper_that_a_page_cites():
