@@ -60,11 +60,14 @@ def nearest_code(z: Tensor, codebook: Tensor) -> Tensor:
     """
     indices = torch.zeros(len(z), dtype=torch.long, device=z.device)
     best = z.new_full((len(z),), -torch.inf)
+    norms = z.new_zeros(())  # the largest squared norm of a code
     for first in range(0, len(codebook), TILE_CODES):
         codes = codebook[first : first + TILE_CODES]
         padding = -len(codes) % GROUPS  # up to whole groups, with codes that can't win
         per_group = (len(codes) + padding) // GROUPS
-        half_norms = F.pad(codes.square().sum(1).div(-2), (0, padding), value=-torch.inf)
+        squares = codes.square().sum(1)
+        norms = torch.maximum(norms, squares.max())
+        half_norms = F.pad(squares.div(-2), (0, padding), value=-torch.inf)
         # Code j * GROUPS + g goes to place (g, j): the codes that share a j are neighbours in the codebook.
         half_norms = half_norms.view(per_group, GROUPS).T.reshape(-1)
         codes = F.pad(codes, (0, 0, 0, padding)).view(per_group, GROUPS, -1).transpose(0, 1).flatten(0, 1)
@@ -83,7 +86,7 @@ def nearest_code(z: Tensor, codebook: Tensor) -> Tensor:
             indices_part.copy_(torch.where(better, j.mul_(GROUPS).add_(g).add_(first), indices_part))
             torch.maximum(best_part, score, out=best_part)
     # A code whose square is infinite scores -inf: it never wins, not even where it is the nearest.
-    if z.device.type != "cuda" and not (best.isfinite().all() and codebook.square().sum(1).isfinite().all()):
+    if z.device.type != "cuda" and not (best.isfinite().all() and norms.isfinite()):
         raise ValueError(
             "nearest_code met a vector or code that is NaN or infinite, or too large to be squared: "
             "check the encoder's output; if training diverged, lower lr."
