@@ -13,6 +13,7 @@ import notebooks
 import project
 import pytest
 import repository
+import torch
 import yaml
 
 import vqvae_lib
@@ -29,7 +30,6 @@ FORK = {"GITHUB_REPOSITORY": "Someone/fork", "GITHUB_SHA": "0" * 40}
 # Names in the prose that are neither the library's nor in the page's own code.
 OTHERS = {
     "VQModel": "of diffusers",
-    "DistributedDataParallel": "of torch",
     "mu": "of the VAE, a chapter that is planned",
     "log_var": "of the VAE, a chapter that is planned",
 }
@@ -64,8 +64,14 @@ def words(code: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def library_words() -> set[str]:
+    """Names in the library's code, torch's own, and words of what builds the book: variables, files, programs."""
     files = sorted((project.ROOT / "vqvae_lib").rglob("*.py"))
     known = {word for file in files for word in words(file.read_text(encoding="utf-8"))}
+    build = [*(project.ROOT / "tools").glob("*.py"), project.ROOT / "Makefile", project.ROOT / ".ci" / "run"]
+    known |= {word for file in build for word in re.findall(r"\w+", file.read_text(encoding="utf-8"))}
+    known |= {
+        name for space in (torch, torch.Tensor, torch.nn, torch.nn.parallel, torch.utils.data) for name in dir(space)
+    }
     return known | {file.stem for file in files} | {"vqvae_lib"}
 
 
