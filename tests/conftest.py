@@ -6,13 +6,11 @@ import socket
 
 import pytest
 import torch
+from helpers import HAS_MNIST
 
-from vqvae_lib import BatchLoader, ImageDataset, VQVAEConfig, VQVAETrainer, data_root, draw_glyphs, load_images
+from vqvae_lib import BatchLoader, ImageDataset, VQVAEConfig, VQVAETrainer, draw_glyphs, load_images
 
 torch.set_num_threads(1)  # the tensors here are small: a second thread would only wait
-
-HAS_MNIST = (data_root() / "MNIST").is_dir()
-needs_mnist = pytest.mark.skipif(not HAS_MNIST, reason="MNIST is not on disk: set VQVAE_DATA to the folder that has it")
 
 
 @pytest.fixture(autouse=True)
@@ -50,14 +48,3 @@ def loader(digits, config) -> BatchLoader:
 def trainer(config) -> VQVAETrainer:
     """An untrained VQ-VAE with its trainer."""
     return VQVAETrainer(config)
-
-
-def same_bits(one: object, other: object) -> bool:
-    """Compare nested states: equal to the last bit, wherever a tensor stands."""
-    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
-        return one.dtype == other.dtype and torch.equal(one, other)
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(same_bits(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(map(same_bits, one, other))
-    return one == other

@@ -7,7 +7,7 @@ import re
 
 import pytest
 import torch
-from conftest import same_bits
+from helpers import same_bits
 
 from vqvae_lib import (
     BatchLoader,

@@ -16,7 +16,7 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
-from conftest import HAS_MNIST, needs_mnist
+from helpers import HAS_MNIST, needs_mnist
 from torch.utils.data import TensorDataset
 from torchvision import datasets
 from torchvision.transforms import ToTensor

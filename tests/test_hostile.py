@@ -12,7 +12,7 @@ from dataclasses import replace
 import project
 import pytest
 import torch
-from conftest import same_bits
+from helpers import same_bits
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn

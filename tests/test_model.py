@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import same_bits
+from helpers import same_bits
 
 from vqvae_lib import VQVAE, Decoder, EMAVectorQuantizer, Encoder, VectorQuantizer, VQVAEConfig, perplexity
 

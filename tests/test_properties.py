@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from conftest import same_bits
+from helpers import same_bits
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import same_bits
+from helpers import same_bits
 from sklearn.cluster import KMeans
 from torch import Tensor
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import same_bits
+from helpers import same_bits
 from torch import Tensor, nn
 
 from vqvae_lib import (

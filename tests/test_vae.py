@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 
 import pytest
 import torch
-from conftest import same_bits
+from helpers import same_bits
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
