@@ -21,6 +21,7 @@ serve:  ## show the built site on http://127.0.0.1:8000 (PORT=… for another po
 	$(PYTHON) -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
 
 test: env  ## unit tests, then every chapter
+	@$(BIN)/python tools/vendor.py
 	@echo "==> unit tests"
 	@$(BIN)/python -m pytest
 	@$(BIN)/python tools/build.py test
