@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,6 +23,7 @@ import pytest
 import torch
 from helpers import same_bits
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from vqvae_lib import BatchLoader, ImageDataset, Trainer, VQVAEConfig, VQVAETrainer, draw_glyphs, load_or_train
 from vqvae_lib.stored import PICTURES, StoredRun
@@ -75,8 +77,14 @@ def ema(ends) -> dict:
     return ends["ema"]
 
 
+def with_own_lock(work: Callable, *args: object) -> None:
+    # tqdm's lock is shared by forked processes: one that is killed while it holds it would stop all others.
+    tqdm.set_lock(threading.RLock())
+    work(*args)
+
+
 def forked(work: Callable, *args: object) -> multiprocessing.Process:
-    process = multiprocessing.get_context("fork").Process(target=work, args=args)
+    process = multiprocessing.get_context("fork").Process(target=with_own_lock, args=(work, *args))
     process.start()
     return process
 
