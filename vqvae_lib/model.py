@@ -9,7 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import VQVAEConfig
-from .quantizer import EMAVectorQuantizer, VectorQuantizer, add_over_processes, perplexity
+from .quantizer import (
+    EMAVectorQuantizer,
+    VectorQuantizer,
+    add_over_processes,
+    code_frequency,
+    evaluating,
+    perplexity,
+)
 
 __all__ = ["VQVAE", "Decoder", "Encoder", "VQVAEOutput"]
 
@@ -91,15 +98,7 @@ class VQVAE(nn.Module):
         super().__init__()
         quantizer = EMAVectorQuantizer if config.codebook_update == "ema" else VectorQuantizer
         self.encoder = Encoder(config)
-        self.vq = quantizer(
-            config.num_embeddings,
-            config.embedding_dim,
-            config.commitment_cost,
-            decay=config.decay,
-            restart_threshold=config.restart_threshold,
-            init=config.init,
-            seed=config.seed,
-        )
+        self.vq = quantizer.from_config(config, config.embedding_dim)
         self.decoder = Decoder(config)
         self.in_channels = config.in_channels
         # Channels last: convolutions run faster, and a pixel's D numbers lie together, as the quantizer wants them.
@@ -121,12 +120,8 @@ class VQVAE(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Compress images (B, C, H, W) in [0, 1] to indices (B, H/4, W/4). Never moves the codebook."""
-        was_training = self.vq.training
-        self.vq.eval()
-        try:
+        with evaluating(self.vq):
             return self.vq(self._encode(x)).indices
-        finally:
-            self.vq.train(was_training)
 
     def decode(self, indices: Tensor) -> Tensor:
         """Draw the images (B, C, H, W) that indices (B, H/4, W/4) stand for.
@@ -149,13 +144,11 @@ class VQVAE(nn.Module):
         """
         x_recon, vq_loss, indices = self(x)
         recon_loss = F.mse_loss(x_recon.float(), x)
-        ones = torch.ones(indices.numel(), device=x.device)
-        used = torch.zeros(self.vq.num_embeddings, device=x.device).index_add_(0, indices.flatten(), ones)
         return {
             "recon_loss": recon_loss,
             "vq_loss": vq_loss,
             "total_loss": recon_loss + vq_loss,
-            "code_frequency": used / indices.numel(),
+            "code_frequency": code_frequency(indices, self.vq.num_embeddings),
         }
 
     def summarise(self, means: dict[str, Tensor]) -> dict[str, float]:

@@ -20,6 +20,7 @@ from .analysis import collect_indices
 from .config import VQVAEConfig, best_device, require
 from .data import BatchLoader, ImageDataset
 from .model import VQVAE
+from .quantizer import evaluating
 from .training import _Progress
 
 __all__ = [
@@ -329,23 +330,18 @@ class PixelCNN(nn.Module):
         grid, missing = grid.to(device, copy=True), ~given.to(device)
         condition = self._condition(len(grid), None if condition is None else condition.to(device))
         height, width = grid.shape[-2:]
-        was_training = self.training
-        self.eval()
-        try:
-            with _Progress(height * width, "drawing positions") as bar:
-                for i in range(height):
-                    # A condition that differs from row to row is needed as far as this one.
-                    rows = condition if condition is None or condition.shape[2] == 1 else condition[:, :, : i + 1]
-                    features = self.stack.begin_row(self._embed(grid[..., : i + 1, :])[:, :, :i], rows)
-                    for j in range(width):
-                        here = missing[:, i, j]
-                        if here.any():
-                            outputs = self.head(features(self._embed(grid[..., i : i + 1, :])))[:, :, 0, j]
-                            grid[here, ..., i, j] = draw(outputs[here].float().cpu()).to(grid)
-                        bar.advance(1)
-            return grid
-        finally:
-            self.train(was_training)
+        with evaluating(self), _Progress(height * width, "drawing positions") as bar:
+            for i in range(height):
+                # A condition that differs from row to row is needed as far as this one.
+                rows = condition if condition is None or condition.shape[2] == 1 else condition[:, :, : i + 1]
+                features = self.stack.begin_row(self._embed(grid[..., : i + 1, :])[:, :, :i], rows)
+                for j in range(width):
+                    here = missing[:, i, j]
+                    if here.any():
+                        outputs = self.head(features(self._embed(grid[..., i : i + 1, :])))[:, :, 0, j]
+                        grid[here, ..., i, j] = draw(outputs[here].float().cpu()).to(grid)
+                    bar.advance(1)
+        return grid
 
     def _embed(self, grid: Tensor) -> Tensor:
         return self.embed(grid).movedim(-1, 1)  # (B, H, W) -> (B, H, W, C) -> (B, C, H, W)

@@ -5,14 +5,16 @@ Vectors are rows: ``z`` is (N, D) and the codebook E is (K, D). Equation numbers
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Self
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .config import check_codebook, check_quantizer
+from .config import VQVAEConfig, check_codebook, check_quantizer
 
 __all__ = [
     "EMAVectorQuantizer",
@@ -20,7 +22,9 @@ __all__ = [
     "StraightThrough",
     "VectorQuantizer",
     "add_over_processes",
+    "code_frequency",
     "code_sums",
+    "evaluating",
     "kmeans",
     "nearest_code",
     "perplexity",
@@ -108,6 +112,23 @@ def code_sums(z: Tensor, indices: Tensor, num_embeddings: int) -> tuple[Tensor, 
     counts = z.new_zeros(num_embeddings).index_add_(0, indices, z.new_ones(len(z)))
     sums = z.new_zeros(num_embeddings, z.shape[1]).index_add_(0, indices, z)
     return add_over_processes(counts), add_over_processes(sums)
+
+
+def code_frequency(indices: Tensor, num_embeddings: int) -> Tensor:
+    """Compute the share of the indices (any shape, int64) that each code has: (K,) float32, adding up to 1."""
+    ones = torch.ones(indices.numel(), device=indices.device)
+    return torch.zeros(num_embeddings, device=indices.device).index_add_(0, indices.flatten(), ones) / indices.numel()
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a module into evaluation mode for the length of a ``with``; then it is in the mode it was in before."""
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)
 
 
 def kmeans(z: Tensor, centres: Tensor, iterations: int = 10) -> tuple[Tensor, Tensor]:
@@ -205,6 +226,19 @@ class _Quantizer(nn.Module):
         self.seed = seed
         self.updates = 0
         self.register_buffer("usage", torch.ones(num_embeddings))
+
+    @classmethod
+    def from_config(cls, config: VQVAEConfig, embedding_dim: int) -> Self:
+        """Make a quantizer for vectors of ``embedding_dim`` numbers, all else as ``config`` says."""
+        return cls(
+            config.num_embeddings,
+            embedding_dim,
+            config.commitment_cost,
+            decay=config.decay,
+            restart_threshold=config.restart_threshold,
+            init=config.init,
+            seed=config.seed,
+        )
 
     def _uniform_codebook(self) -> Tensor:
         # Before the first batch there is nothing better than the description's U(-1/K, 1/K).

@@ -16,6 +16,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +28,7 @@ from tqdm import tqdm
 from .config import PRECISIONS, SCHEDULES, VQVAEConfig, require
 from .data import BatchLoader
 from .model import VQVAE
+from .quantizer import evaluating
 
 __all__ = [
     "CheckpointError",
@@ -221,19 +223,14 @@ class Trainer:
             The model's numbers over the whole pass (for the VQ-VAE ``recon_loss``, ``vq_loss``, ``total_loss``,
             ``perplexity``, ``active_codes``), each image weighing the same.
         """
-        was_training = self.model.training
-        self.model.eval()
-        try:
-            sums, images = {}, 0
-            with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-                torch.manual_seed(self.config.seed)  # a model that draws is measured with the same draws each time
-                for x, labels in loader:
-                    results = self.model.training_step(x.to(self.device), labels.to(self.device))
-                    _accumulate(sums, results, len(x))
-                    images += len(x)
-            return self.model.summarise({name: value / images for name, value in sums.items()})
-        finally:
-            self.model.train(was_training)
+        sums, images = {}, 0
+        with evaluating(self.model), self._own_random_numbers():
+            torch.manual_seed(self.config.seed)  # a model that draws is measured with the same draws each time
+            for x, labels in loader:
+                results = self.model.training_step(x.to(self.device), labels.to(self.device))
+                _accumulate(sums, results, len(x))
+                images += len(x)
+        return self.model.summarise({name: value / images for name, value in sums.items()})
 
     def save(self, path: str | Path) -> Path:
         """Write all that is needed to go on to ``path``, whole or not at all.
@@ -291,6 +288,10 @@ class Trainer:
         self.plan = (int(first), int(last))
         self.step, self.window, self.counted = state["step"], state["window"], state["counted"]
 
+    def _own_random_numbers(self) -> AbstractContextManager:
+        """Let what the model draws come from numbers of its own: the caller's go on undisturbed."""
+        return torch.random.fork_rng([self.device] if self.device.type == "cuda" else [])
+
     def _finite(self) -> bool:
         """Whether all weights and buffers (codes, counts) are numbers still."""
         values = self.model.state_dict().values()
@@ -311,8 +312,7 @@ class Trainer:
         sound, losses, midway = _copied(self._state()), [], False
         saved, shown = time.monotonic(), self.step
         try:
-            # Whatever the model draws comes from numbers of its own: the caller's go on undisturbed.
-            with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            with self._own_random_numbers():
                 for x, labels in itertools.islice(_endless(loader, self.step), last - self.step):
                     midway = True
                     losses.append(self._step(x, labels))
@@ -423,13 +423,9 @@ class VQVAETrainer(Trainer):
         Returns:
             ``x_recon`` (B, C, H, W) and ``indices`` (B, H/4, W/4), on the CPU.
         """
-        was_training = self.model.training
-        self.model.eval()
-        try:
+        with evaluating(self.model):
             x_recon, _, indices = self.model(x.to(self.device))
-            return x_recon.cpu(), indices.cpu()
-        finally:
-            self.model.train(was_training)
+        return x_recon.cpu(), indices.cpu()
 
 
 def load_or_train(

@@ -20,7 +20,7 @@ from .config import VQVAEConfig, require
 from .data import ImageDataset
 from .model import Decoder, Encoder
 from .prior import PixelCNN, PriorConfig
-from .quantizer import EMAVectorQuantizer, perplexity
+from .quantizer import EMAVectorQuantizer, code_frequency, evaluating, perplexity
 
 __all__ = ["VAE", "AutoregressiveVAE", "LatentPrior", "VAEConfig", "binarised", "gaussian_kl", "reparameterise"]
 
@@ -108,15 +108,7 @@ class _LatentModel(nn.Module):
             self.to_latent = nn.Conv2d(config.embedding_dim, channels, self.kernel)
             self.decoder = self._decoder()
         if not self.gaussian:
-            self.vq = EMAVectorQuantizer(
-                config.num_embeddings,
-                config.latent_dim,
-                config.commitment_cost,
-                decay=config.decay,
-                restart_threshold=config.restart_threshold,
-                init=config.init,
-                seed=config.seed,
-            )
+            self.vq = EMAVectorQuantizer.from_config(config, config.latent_dim)
         self.to(memory_format=torch.channels_last)
 
     def encode(self, x: Tensor) -> Tensor:
@@ -131,12 +123,8 @@ class _LatentModel(nn.Module):
         latent = self._project(x)
         if self.gaussian:
             return latent
-        was_training = self.vq.training
-        self.vq.eval()
-        try:
+        with evaluating(self.vq):
             return self.vq(latent).indices
-        finally:
-            self.vq.train(was_training)
 
     def kl(self, x: Tensor) -> Tensor:
         """Compute the KL of q(z|x) from N(0, I) for each number of a Gaussian latent: (B, d, h, w), in nats."""
@@ -170,12 +158,7 @@ class _LatentModel(nn.Module):
             K = self.config.num_embeddings
             z, loss, codes = self.vq(self._project(x))
             rate = loss.new_tensor(codes[0].numel() * math.log(K))
-            use = (
-                torch.zeros(K, device=x.device).index_add_(
-                    0, codes.flatten(), torch.ones_like(codes.flatten(), dtype=torch.float)
-                )
-                / codes.numel()
-            )
+            use = code_frequency(codes, K)
         terms = {name: value.mean() for name, value in self.distortion(x, z).items()}
         return {
             **terms,
