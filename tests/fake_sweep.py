@@ -30,5 +30,5 @@ def write(folder: Path, data: str, fingerprint: str) -> None:
                     evaluation={"recon_loss": (1 + seed) / (100 * size)},
                     usage=torch.arange(size) * (seed + 1),
                     reconstructions=torch.full((PICTURES, 1, 8, 8), grey(size, beta) / 255),
-                    provenance={"data": data, "test": fingerprint},
+                    provenance={"data": data, "test": fingerprint, "variance": 0.1},
                 ).write(folder)

@@ -19,7 +19,7 @@ from PIL import Image
 
 from vqvae_lib import DataError, ImageDataset, VQVAETrainer, widgets
 from vqvae_lib.figures import sweep as figures
-from vqvae_lib.stored import PICTURES
+from vqvae_lib.stored import PICTURES, StoredRun
 
 HAS_STACK = hasattr(ipywidgets, "Stack")
 
@@ -116,6 +116,28 @@ def test_numbers_are_means_over_seeds_with_their_range(explorer):
     assert table["perplexity"] == [f"{perplexity:.1f}"] * 3
     assert table["bits an image (of 16)"] == [f"{4 * np.log2(perplexity):.0f}"] * 3  # 2 x 2 positions
     assert table["active codes (of 16)"] == ["15"] * 3
+
+
+def test_failed_runs_are_named_and_left_out_of_the_mean(folder, tmp_path):
+    for path in folder.glob("*.json"):
+        run = StoredRun.read(path)
+        if path.stem in ("sweep-K0004-b0-seed0", "sweep-K0016-b0-seed0", "sweep-K0016-b0-seed1"):
+            run = replace(run, evaluation={"recon_loss": 0.06 + 0.01 * run.config.seed})
+        run.write(tmp_path)
+    explorer = widgets.explore_sweep(tmp_path)
+    some, all_, none = (choose(explorer, *setting) for setting in ((4, 0.0), (16, 0.0), (16, 0.25)))
+    assert "1 of 2 seeds failed" in some
+    assert "seed 0 with a test MSE of 0.0600" in some
+    assert "mean of 1 seed<" in some
+    assert "<td>0.00500</td>" in some and "<td>0.03250</td>" not in some
+    assert "2 of 2 seeds failed" in all_
+    assert "<td>0.06500</td>" in all_  # nothing is left to leave out
+    assert "failed" not in none
+
+
+def test_a_run_has_failed_that_loses_more_than_half_the_variance(folder):
+    run = StoredRun.read(next(folder.glob("*.json")))  # of images with a variance of .1
+    assert [widgets.failed(replace(run, evaluation={"recon_loss": error})) for error in (0.049, 0.051)] == [False, True]
 
 
 def test_sliders_have_names_and_their_values_as_words(explorer):

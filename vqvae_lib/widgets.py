@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from .analysis import rate
+from .analysis import active_codes, normalised_mse, rate
 from .config import VQVAEConfig, quick, require
 from .data import BatchLoader, DataError, ImageDataset, create_dataloader, load_images
 from .figures.sweep import learning_curves, usage_by_rank
@@ -31,12 +31,13 @@ from .figures.training import curves
 from .stored import FOLDER, PICTURES, StoredRun, png_strip, sweep
 from .training import VQVAETrainer
 
-__all__ = ["TrainExplorer", "explore_sweep", "train_explorer"]
+__all__ = ["TrainExplorer", "explore_sweep", "failed", "train_explorer"]
 
 RULES = {"moving averages (EMA)": "ema", "gradient": "gradient"}
 MOST_CODES = 1 << 14  # more would fill a small machine's memory before an error could be shown
 HALF = "flex:1 1 15em;width:100%;max-width:24em"  # beside its neighbour, or above it where there is less room
 MOST_CURVES = 6  # in one figure: more can't be told apart
+FAILED = 0.5  # share of the pixels' variance; on MNIST one fixed picture for all images loses .7 of it at best
 
 
 # --- the sweep --------------------------------------------------------------------------------------------------------
@@ -84,6 +85,11 @@ def explore_sweep(folder: str | Path = FOLDER) -> Any:
     return ipywidgets.VBox([size_slider, beta_slider, originals, shown])
 
 
+def failed(run: StoredRun) -> bool:
+    """Whether a run lost more than half of the variance of the test set's pixels: it draws next to nothing."""
+    return normalised_mse(run.numbers()["MSE"], run.provenance["variance"]) > FAILED
+
+
 def _slider(name: str, values: Sequence[float]) -> ipywidgets.SelectionSlider:
     options = [(f"{value:g}", value) for value in values]
     wide = ipywidgets.Layout(width="100%", max_width="32em")
@@ -113,14 +119,21 @@ def _panel(size: int, beta: float, runs: Sequence[StoredRun], limits: tuple[floa
     setting = f"K = {size}, β = {beta:g}"
     if not runs:
         return _paragraph(f"There is no stored run with {setting}. Remedy: make sweep.")
-    first, seeds = runs[0], f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
-    numbers = {name: [run.numbers()[name] for run in runs] for name in first.numbers()}
+    lost = [run for run in runs if failed(run)]
+    kept = [run for run in runs if not failed(run)] or runs
+    first, seeds = runs[0], _seeds(runs)
+    numbers = {name: [run.numbers()[name] for run in kept] for name in first.numbers()}
     mean = {name: statistics.fmean(values) for name, values in numbers.items()}
     drawn = _strip(
-        f"reconstructions, {setting}",
+        f"reconstructions, {setting}, seed {first.config.seed}",
         first.reconstructions,
-        f"The same images redrawn with {setting}; test MSE {first.numbers()['MSE']:.4f}.",
+        f"The same images redrawn with {setting}; seed {first.config.seed}, test MSE {first.numbers()['MSE']:.4f}.",
     )
+    note = ""
+    if lost:
+        which = ", ".join(f"seed {run.config.seed} with a test MSE of {run.numbers()['MSE']:.4f}" for run in lost)
+        left = "" if len(lost) == len(runs) else " Mean and range leave out what failed; the plots show all runs."
+        note = f"{len(lost)} of {_seeds(runs)} failed, losing more than half of the pixels' variance: {which}.{left}"
     nominal = rate(first.usage, first.positions).nominal
     forms = {
         "MSE": ("test MSE a pixel", ".5f"),
@@ -129,15 +142,15 @@ def _panel(size: int, beta: float, runs: Sequence[StoredRun], limits: tuple[floa
         "perplexity": ("perplexity", ".1f"),
     }
     table = _table(
-        [setting, f"mean of {seeds}", "smallest", "largest"],
+        [setting, f"mean of {_seeds(kept)}", "smallest", "largest"],
         [[label, *(format(v, form) for v in (mean[name], min(numbers[name]), max(numbers[name])))]
          for name, (label, form) in forms.items()],
     )  # fmt: skip
     most = max(float(run.usage.max() / run.usage.sum()) for run in runs)
     usage = _image(
         _palette(usage_by_rank([run.usage for run in runs])),
-        f"Use of the codes with {setting}, {seeds}: {mean['active codes']:.0f} of {size} are used, perplexity "
-        f"{mean['perplexity']:.1f}; the most used takes up to {most:.1%} of the positions.",
+        f"Use of the codes with {setting}, {seeds}: at least {min(active_codes(run.usage) for run in runs)} of {size} "
+        f"are used; the most used takes up to {most:.1%} of the positions.",
         HALF,
     )
     members = [(run.history["step"], run.history["recon_loss"]) for run in runs]
@@ -149,7 +162,11 @@ def _panel(size: int, beta: float, runs: Sequence[StoredRun], limits: tuple[floa
         HALF,
     )
     plots = f'<div style="display:flex;flex-wrap:wrap;gap:.5em">{usage}{curve}</div>'
-    return f"{drawn}{table}{plots}"
+    return f"{drawn}{_paragraph(note) if note else ''}{table}{plots}"
+
+
+def _seeds(runs: Sequence[StoredRun]) -> str:
+    return f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
