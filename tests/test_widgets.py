@@ -231,6 +231,7 @@ def usable(explorer: widgets.TrainExplorer) -> bool:
 def test_no_name_of_ours_hides_one_of_the_widgets(trainer):
     plain = type("Plain", (ipywidgets.VBox,), {"__init__": None, "__doc__": ""})  # what every subclass has
     ours = {*vars(widgets.TrainExplorer), *vars(trainer)} - {*vars(plain), *vars(ipywidgets.VBox())}
+    ours = {name for name in ours if not name.startswith("__")}  # Python 3.13 adds some of these to each class
     assert [name for name in ours if hasattr(ipywidgets.VBox, name)] == []
     assert "IntText" in repr(trainer)  # what a notebook shows where there are no widgets
 

@@ -1,7 +1,10 @@
 """Run each notebook as Colab would: alone in an empty folder, in an environment with Colab's versions, package absent.
 
 The environment is `.venv-colab` (tools/environment.py colab). The package comes from a local clone of HEAD, brought in
-by each notebook's own first cell. VQVAE_QUICK=1 shortens training: nothing that runs here is published.
+by each notebook's own first cell. VQVAE_QUICK=1 shortens training: nothing that runs here is published. The widgets'
+tests run there too, since Colab has ipywidgets 7.
+
+    python tools/colab_check.py [NOTEBOOK ...]   all where none is named
 """
 
 from __future__ import annotations
@@ -33,6 +36,14 @@ def installed() -> bool:
     return subprocess.run([PYTHON, "-c", code], cwd=tempfile.gettempdir()).returncode == 0
 
 
+def check_widgets() -> str:
+    """Run the widgets' tests on this checkout; returns what went wrong, or ""."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [PYTHON, "-m", "pytest", "-p", "no:cacheprovider", "-W", "ignore", "tests/test_widgets.py"]
+    status = subprocess.run(command, cwd=ROOT, env=environment).returncode
+    return f"pytest ended with status {status}" if status else ""
+
+
 def check(notebook: Path, source: str) -> str:
     """Run one notebook; returns what went wrong, or ""."""
     subprocess.run([PYTHON, "-m", "pip", "uninstall", "-q", "-y", "vqvae_lib"], check=True, stderr=subprocess.DEVNULL)
@@ -57,13 +68,22 @@ def main() -> int:
         output("git", "clone", "-q", "--bare", ROOT, Path(folder, "source.git"))
         output("git", "clone", "-q", Path(folder, "source.git"), Path(folder, "checkout"))
         source = f"git+{Path(folder, 'source.git').as_uri()}"
-        found = chapters(Path(folder, "checkout"))
+        named = {(ROOT / name).resolve().relative_to(ROOT) for name in sys.argv[1:]}
+        found = [
+            path
+            for path in chapters(Path(folder, "checkout"))
+            if not named or path.relative_to(Path(folder, "checkout")) in named
+        ]
         for notebook in found:
             name = notebook.relative_to(Path(folder, "checkout")).as_posix()
             with step(f"Colab check of {name}"):
                 fault = check(notebook, source)
             if fault:
                 failed[name] = fault
+    with step("Colab check of the widgets"):
+        fault = check_widgets()
+    if fault:
+        failed["tests/test_widgets.py"] = fault
     if changed := before ^ packages():
         failed["environment"] = f"a notebook changed Colab's own packages: {sorted(changed)}"
     for name, fault in failed.items():
