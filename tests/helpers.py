@@ -20,3 +20,19 @@ def same_bits(one: object, other: object) -> bool:
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(map(same_bits, one, other))
     return one == other
+
+
+def brightness(image) -> int:
+    """The brightness, 0 to 255, of a picture in one grey, given by its locator in a browser; -1 if pixels differ."""
+    return image.evaluate(
+        """async (image) => {
+            await image.decode();
+            const canvas = document.createElement("canvas");
+            [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+            const context = canvas.getContext("2d");
+            context.drawImage(image, 0, 0);
+            const pixels = context.getImageData(0, 0, canvas.width, canvas.height).data;
+            const reds = new Set(pixels.filter((_, i) => i % 4 == 0));
+            return reds.size == 1 ? pixels[0] : -1;
+        }"""
+    )

@@ -14,6 +14,7 @@ import pytest
 import vendor
 import yaml
 from fake_sweep import BETAS, SIZES, grey
+from helpers import brightness
 from project import ROOT
 
 MOST_BYTES = 1_500_000
@@ -76,19 +77,7 @@ def seen(page) -> tuple[int, list[str]]:
     """Brightness of the reconstructions and alternative texts of all pictures, of the one panel that is shown."""
     images = page.locator(".cell_output img:visible")
     alts = [images.nth(i).get_attribute("alt") for i in range(images.count())]
-    level = images.first.evaluate(
-        """async (image) => {
-            await image.decode();
-            const canvas = document.createElement("canvas");
-            [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
-            const context = canvas.getContext("2d");
-            context.drawImage(image, 0, 0);
-            const pixels = context.getImageData(0, 0, canvas.width, canvas.height).data;
-            const reds = new Set(pixels.filter((_, i) => i % 4 == 0));
-            return reds.size == 1 ? pixels[0] : -1;
-        }"""
-    )
-    return level, alts
+    return brightness(images.first), alts
 
 
 def expect_setting(page, size: int, beta: float) -> None:

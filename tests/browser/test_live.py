@@ -1,0 +1,188 @@
+"""The widgets with a live kernel behind them, under ipywidgets 8: in Voila and in JupyterLab, by keyboard."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import fake_sweep
+import nbformat
+import notebooks
+import pytest
+from fake_sweep import BETAS, SIZES, grey
+from helpers import brightness
+
+MILLISECONDS = 120_000  # to start a server, a kernel and torch on a busy machine
+CELLS = [
+    """import ipywidgets
+import torch
+
+from vqvae_lib import ImageDataset, VQVAEConfig, draw_glyphs, widgets
+
+torch.set_num_threads(1)
+digits = ImageDataset(*draw_glyphs("0123456789", 64, seed=1), "glyphs")
+config = VQVAEConfig(hidden_dim=8, num_embeddings=16, embedding_dim=4, batch_size=32, device="cpu")""",
+    "widgets.explore_sweep('sweep')",
+    """stack = ipywidgets.Stack
+del ipywidgets.Stack  # as in version 7: the kernel makes the panels
+explorer = widgets.explore_sweep("sweep")
+ipywidgets.Stack = stack
+explorer""",
+    "widgets.train_explorer(config, digits, digits)",
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A notebook with all three widgets, and the sweep that it shows."""
+    folder = tmp_path_factory.mktemp("live")
+    fake_sweep.write(folder / "sweep", "glyphs", "not those of the generator")
+    cells = [nbformat.v4.new_markdown_cell("# Live"), *map(nbformat.v4.new_code_cell, CELLS)]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=notebooks.METADATA), folder / "live.ipynb")
+    return folder
+
+
+def start(folder: Path, *command: str) -> tuple[subprocess.Popen, str]:
+    """Start a server on a free port, with settings of its own; return it when it listens, and its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    own = {name: str(folder / "settings") for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR")}
+    environment = {**os.environ, **own, "OMP_NUM_THREADS": "1"}
+    environment.pop("VQVAE_STATIC", None)
+    log = folder / f"{command[0]}.log"
+    with log.open("w") as stream:
+        server = subprocess.Popen(
+            [sys.executable, "-m", *command, "--no-browser", f"--port={port}"],
+            cwd=folder,
+            env=environment,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+        )
+    deadline = time.monotonic() + MILLISECONDS / 1000
+    while "running at" not in log.read_text(encoding="utf-8"):
+        if server.poll() is not None or time.monotonic() > deadline:
+            server.kill()
+            raise AssertionError(log.read_text(encoding="utf-8"))
+        time.sleep(0.2)
+    return server, f"http://127.0.0.1:{port}"
+
+
+def run_all_in_lab(page, address: str) -> None:
+    """Open the notebook in JupyterLab and run its cells, once the kernel listens: an earlier request is lost."""
+    page.goto(f"{address}/doc/tree/live.ipynb?reset")
+    page.wait_for_selector(".jp-Notebook")
+    deadline = time.monotonic() + MILLISECONDS / 1000
+    kernels: list[dict] = []
+    while not any(kernel["execution_state"] == "idle" and kernel["connections"] for kernel in kernels):
+        assert time.monotonic() < deadline, f"no kernel is ready: {kernels}"
+        time.sleep(0.3)
+        kernels = page.request.get(f"{address}/api/kernels").json()
+    page.evaluate("window.jupyterapp.commands.execute('runmenu:run-all')")
+
+
+HOSTS: dict[str, tuple[list[str], Callable]] = {
+    "voila": (["voila", "live.ipynb"], lambda page, address: page.goto(address, timeout=MILLISECONDS)),
+    "jupyterlab": (
+        ["jupyterlab", "--ServerApp.token=", "--allow-root", "--expose-app-in-browser", "--LabApp.news_url=None"],
+        run_all_in_lab,
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=HOSTS)
+def live(request, browser, folder) -> Iterator:
+    """The page with its kernel, opened once: starting one takes much longer than all the tests."""
+    command, open_notebook = HOSTS[request.param]
+    if importlib.util.find_spec(command[0]) is None:
+        pytest.skip(f"{command[0]} is not installed: make env")
+    server, address = start(folder, *command)
+    try:
+        page = browser.new_page(viewport={"width": 1280, "height": 4000})  # JupyterLab draws what is in view
+        page.set_default_timeout(MILLISECONDS)
+        errors: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        open_notebook(page, address)
+        page.wait_for_selector("button:text-is('Train')")
+        yield page
+        page.close()
+        assert errors == []
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def widget(page, inside: str, which: int = 0):
+    """One of our widgets, by what it has inside."""
+    return page.locator(f".widget-vbox:has({inside})").nth(which)
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["panels in the browser", "panels from the kernel"])
+def test_the_keyboard_reaches_every_setting_and_its_picture(live, which):
+    explorer = widget(live, ".noUi-handle", which)
+    size_handle, beta_handle = (explorer.locator(".noUi-handle").nth(i) for i in (0, 1))
+    pictures = set()
+    size_handle.press("Home")
+    for i, size in enumerate(SIZES):
+        if i:
+            size_handle.press("ArrowRight")
+        beta_handle.press("Home")
+        for j, beta in enumerate(BETAS):
+            if j:
+                beta_handle.press("ArrowRight")
+            setting = f"K = {size}, β = {beta:g}"
+            picture = explorer.locator(f'figure img[alt*="{setting};"]:visible')
+            picture.wait_for()
+            assert brightness(picture) == grey(size, beta)
+            assert explorer.locator("th:visible").first.inner_text() == setting
+            assert explorer.locator("img:visible").count() == 3
+            pictures.add(picture.get_attribute("src"))
+    assert len(pictures) == len(SIZES) * len(BETAS)
+
+
+def fill(trainer, **values: str) -> None:
+    for name, value in values.items():
+        field = trainer.get_by_role("spinbutton", name=name, exact=True)
+        field.fill(value)
+        field.press("Tab")
+
+
+def rows(trainer) -> list[list[str]]:
+    """The comparison, without its head."""
+    return [row.locator("th, td").all_inner_texts() for row in trainer.locator("tr").all()][1:]
+
+
+def test_training_runs_stops_and_survives_an_impossible_setting(live):
+    trainer = widget(live, "button:text-is('Train')")
+    train, stop = (trainer.get_by_role("button", name=name, exact=True) for name in ("Train", "Stop"))
+    says = trainer.locator("[role=status], [role=alert]")
+
+    fill(trainer, K="0", steps="3")
+    train.press("Enter")
+    trainer.get_by_role("alert").wait_for()
+    assert "num_embeddings = 0" in says.inner_text()
+    assert rows(trainer) == []
+
+    fill(trainer, K="5", β="1.5")
+    train.press("Enter")
+    trainer.get_by_text("Run 1: 3 steps.").wait_for()
+    assert [row[:5] for row in rows(trainer)] == [["run 1", "5", "1.5", "moving averages (EMA)", "3"]]
+    assert trainer.get_by_alt_text("Training error over the steps: run 1 ends at").is_visible()
+
+    fill(trainer, K="7", steps="1000000")
+    train.press("Enter")
+    trainer.get_by_text("Training on 64 images").wait_for()
+    assert train.is_disabled()
+    stop.press("Enter")
+    trainer.get_by_text("of 1000000, stopped.").wait_for()
+    assert train.is_enabled() and stop.is_disabled()
+    kept = rows(trainer)[1]
+    assert kept[:3] == ["run 2", "7", "1.5"]
+    assert 0 <= int(kept[4]) < 1_000_000
+    assert trainer.locator("figure img").count() == 3  # the originals, and each run's
