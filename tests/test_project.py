@@ -70,6 +70,7 @@ def test_set_up_cell_is_put_in_once_and_an_older_one_is_replaced():
         (nbformat.v4.new_code_cell("fig = draw()\nfig"), "without alternative text"),
         (nbformat.v4.new_markdown_cell("```{note}\nA directive.\n```"), "directive or role"),
         (nbformat.v4.new_markdown_cell("A {ref}`role`."), "directive or role"),
+        (nbformat.v4.new_markdown_cell("$$a \\\\ b$$\n\n$$c \\\\ d \\tag{1}$$"), "lines and a tag between"),
         (nbformat.v4.new_markdown_cell("# Another title"), "2 headings of the first level"),
         (nbformat.v4.new_markdown_cell("### Too deep"), "skips a heading level"),
     ],
@@ -80,7 +81,9 @@ def test_faults_are_found(tmp_path, cell, fault):
 
 def test_sound_cells_have_no_faults(tmp_path):
     picture = nbformat.v4.new_code_cell("fig", metadata={"mystnb": {"image": {"alt": "A line that rises."}}})
-    text = nbformat.v4.new_markdown_cell("## Part\n\n$\\mathcal{L}$, $e_{k}$\n\n```python\n# a comment\n```")
+    text = nbformat.v4.new_markdown_cell(
+        "## Part\n\n$\\mathcal{L}$, $e_{k}$, $$a \\\\ b$$ $$c \\tag{1}$$\n\n```python\n# a comment\n```"
+    )
     assert faults(tmp_path, text, picture) == ""
 
 

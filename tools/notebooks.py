@@ -33,6 +33,7 @@ CELL_METADATA = ("tags", "mystnb")  # all that a cell may carry; editors leave m
 TEMPLATE = Path(__file__).with_name("first_cell.py")
 DIRECTIVE = re.compile(r"^\s*(```+|:::+)\{|\{[a-z:]+\}`", re.MULTILINE)
 HEADING = re.compile(r"^(#{1,6}) ", re.MULTILINE)
+DISPLAYED = re.compile(r"\$\$.*?\$\$", re.DOTALL)
 FENCE = re.compile(r"^(```+|~~~+).*?^\1\s*?$", re.MULTILINE | re.DOTALL)
 
 
@@ -106,6 +107,8 @@ def faults(path: Path) -> list[str]:
         if cell.cell_type == "markdown":
             if DIRECTIVE.search(cell.source):
                 found.append(f"has a directive or role, which Colab shows as raw text, in the cell {start!r}")
+            if any(r"\\" in equation and r"\tag" in equation for equation in DISPLAYED.findall(cell.source)):
+                found.append(f"has lines and a tag between $$, which the site can't set, in the cell {start!r}")
             levels += [len(marks) for marks in HEADING.findall(FENCE.sub("", cell.source))]
         elif draws(cell.source) and not alternative_text(cell):
             found.append(f"draws without alternative text (metadata mystnb.image.alt) in the cell {start!r}")
