@@ -17,8 +17,10 @@ import sys
 import time
 from pathlib import Path
 
+from studies import studies
+
 from vqvae_lib import VQVAEConfig
-from vqvae_lib.stored import FOLDER, record_run, stored_run, stored_runs
+from vqvae_lib.stored import FOLDER, STUDIES, record_run, stored_run, stored_runs, stored_studies
 
 SEEDS = (0, 1, 2)
 SWEEP = "sweep-"  # chapter 5: one short run for each size of codebook, each beta and each seed
@@ -80,8 +82,37 @@ def train_missing(prefix: str, part: int = 1, parts: int = 1, folder: Path = FOL
         )
 
 
+def perform_missing(prefix: str, part: int = 1, parts: int = 1, folder: Path = STUDIES) -> None:
+    """Perform and write every study of chapters 6 and 7 that is missing; delete one to have it made anew."""
+    makers = {name: make for name, make in studies().items() if name.startswith(prefix)}
+    missing = [name for name in makers if not (folder / f"{name}.json").exists()]
+    print(f"==> {len(makers)} stored studies, {len(missing)} to perform", flush=True)
+    for name in in_turn(list(makers), part, parts):
+        if not (folder / f"{name}.json").exists():
+            study = makers[name]()
+            study.write(folder)
+            left = sum(not (folder / f"{other}.json").exists() for other in makers)
+            print(f"{name}: {study.provenance['seconds']:.0f} s; {left} left", flush=True)
+
+
+def verify_study(name: str) -> int:
+    """Perform one study again with its seed and compare its errors and rates; an exit status, as ``verify``."""
+    siblings = stored_studies(name.rsplit("seed", 1)[0] + "seed")
+    [old] = [study for study in siblings if study.name == name]
+    new, status = studies()[name](), 0
+    for what in {"MSE", "prior bits", "blind decoder"} & old.numbers.keys():  # each kind of study has one of them
+        tolerance = 2 * statistics.stdev(study.numbers[what] for study in siblings)
+        a, b = old.numbers[what], new.numbers[what]
+        agree = abs(a - b) <= tolerance
+        status |= not agree
+        print(f"{name}, {what}: {a:.6g}, again {b:.6g}, tolerance {tolerance:.2g}: {'agree' if agree else 'DIFFER'}")
+    return status
+
+
 def verify(name: str) -> int:
     """Train one run again with its seed; an exit status, 0 where its test MSE is within the spread of its seeds."""
+    if name in studies():
+        return verify_study(name)
     old = stored_run(name)
     siblings = [run.evaluation["recon_loss"] for run in stored_runs(name.rsplit("seed", 1)[0] + "seed")]
     tolerance = 2 * statistics.stdev(siblings)
@@ -101,7 +132,7 @@ def main() -> int:
     parser.add_argument("--verify", metavar="NAME")
     arguments = parser.parse_args()
     if arguments.list:
-        print("\n".join(specifications()))
+        print("\n".join([*specifications(), *studies()]))
         return 0
     if arguments.verify:
         return verify(arguments.verify)
@@ -109,6 +140,7 @@ def main() -> int:
     if not 1 <= part <= parts:
         parser.error(f"--part {arguments.part} is not possible: give I/N with 1 <= I <= N, as 1/2.")
     train_missing(arguments.prefix, part, parts)
+    perform_missing(arguments.prefix, part, parts)
     return 0
 
 

@@ -24,13 +24,27 @@ from torch import Tensor
 
 from .analysis import active_codes, collect_indices, rate, usage_counts
 from .config import VQVAEConfig, best_device
-from .data import create_dataloader
+from .data import ImageDataset, create_dataloader
 from .quantizer import perplexity
 from .training import VQVAETrainer, write_whole
 
-__all__ = ["FOLDER", "MEASURED", "StoredRun", "measured", "record_run", "stored_run", "stored_runs", "sweep"]
+__all__ = [
+    "FOLDER",
+    "MEASURED",
+    "STUDIES",
+    "StoredRun",
+    "StoredStudy",
+    "measured",
+    "provenance",
+    "record_run",
+    "stored_run",
+    "stored_runs",
+    "stored_studies",
+    "sweep",
+]
 
 FOLDER = Path(__file__).parent / "runs"
+STUDIES = Path(__file__).parent / "studies"
 MEASURED = Path(__file__).parent / "measured"  # what `make bench` and `make quality` found
 PICTURES = 8  # reconstructions kept, of the first test images
 
@@ -104,7 +118,7 @@ class StoredRun:
         raw = {
             "config": self.config.identity(),
             "steps": self.steps,
-            "history": {name: [float(f"{v:.6g}") for v in values] for name, values in self.history.items()},
+            "history": _short(self.history),
             "evaluation": self.evaluation,
             "usage": _to_packed(self.usage),
             "reconstructions": png_strip(self.reconstructions),
@@ -113,6 +127,60 @@ class StoredRun:
         path = Path(folder) / f"{self.name}.json"
         write_whole(path, json.dumps(raw, separators=(",", ":")).encode())
         return path
+
+
+@dataclass(frozen=True)
+class StoredStudy:
+    """One seed of an experiment of several models, as a page needs it (chapters 6 and 7).
+
+    Attributes:
+        name: the file's name without its ending.
+        settings: what was chosen, by name; two studies of equal settings are the same but for chance.
+        numbers: name -> number, or a list of them (one a class, say).
+        history: name -> one number a window of steps.
+        pictures: name -> (n, C, H, W) float32 in [0, 1], drawn by models; no image of a dataset.
+        provenance: dataset and its fingerprint, versions, device, seconds, date.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    numbers: dict[str, Any]
+    history: dict[str, list[float]]
+    pictures: dict[str, Tensor]
+    provenance: dict[str, Any]
+
+    @classmethod
+    def read(cls, path: str | Path) -> StoredStudy:
+        """Read one file.
+
+        Raises:
+            ValueError: the file is not a whole stored study.
+        """
+        path = Path(path)
+        try:
+            raw = json.loads(path.read_bytes())
+            pictures = {name: _from_png_strip(text, 1, count) for name, (count, text) in raw.pop("pictures").items()}
+            return cls(name=path.stem, pictures=pictures, **raw)
+        except (KeyError, TypeError, ValueError, AttributeError, OSError, SyntaxError) as error:
+            raise ValueError(f"{path} is not a whole stored study ({error!r}). Make it again: make runs.") from error
+
+    def write(self, folder: str | Path = STUDIES) -> Path:
+        """Write the study as ``folder/name.json``, whole or not at all. Pictures are of one channel."""
+        raw = {
+            "settings": self.settings,
+            "numbers": _short(self.numbers),
+            "history": _short(self.history),
+            "pictures": {name: (len(images), png_strip(images)) for name, images in self.pictures.items()},
+            "provenance": self.provenance,
+        }
+        path = Path(folder) / f"{self.name}.json"
+        write_whole(path, json.dumps(raw, separators=(",", ":")).encode())
+        return path
+
+
+def stored_studies(prefix: str, folder: str | Path = STUDIES) -> list[StoredStudy]:
+    """Return the stored studies whose names begin with ``prefix``, in order of name."""
+    return [StoredStudy.read(path) for path in sorted(Path(folder).glob(f"{prefix}*.json"))]
 
 
 def stored_run(name: str, folder: str | Path = FOLDER) -> StoredRun:
@@ -181,20 +249,34 @@ def record_run(
         evaluation=trainer.evaluate(test),
         usage=usage_counts(collect_indices(trainer.model, test), config.num_embeddings),
         reconstructions=pictures,
-        provenance={
-            "data": data,
-            "train": train.dataset.fingerprint(),
-            "test": test.dataset.fingerprint(),
-            "variance": test.dataset.variance(),
-            "library": _version("vqvae_lib"),
-            "torch": torch.__version__,
-            "device": torch.cuda.get_device_name() if config.device == "cuda" else platform.machine(),
-            "threads": torch.get_num_threads(),
-            "precision": str(trainer.dtype or torch.float32),
-            "seconds": round(seconds, 1),
-            "date": time.strftime("%Y-%m-%d"),
-        },
+        provenance=provenance(train.dataset, test.dataset, seconds, str(trainer.dtype or torch.float32)),
     )
+
+
+def provenance(train: ImageDataset, test: ImageDataset, seconds: float, precision: str) -> dict[str, Any]:
+    """Say where a result comes from: data and their fingerprints, versions, device, seconds of training, date."""
+    return {
+        "data": train.name,
+        "train": train.fingerprint(),
+        "test": test.fingerprint(),
+        "variance": test.variance(),
+        "library": _version("vqvae_lib"),
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name() if best_device() == "cuda" else platform.machine(),
+        "threads": torch.get_num_threads(),
+        "precision": precision,
+        "seconds": round(seconds, 1),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def _short(values: Any) -> Any:
+    """Round the floats in nested dicts and lists to six figures: more would be noise that is stored."""
+    if isinstance(values, dict):
+        return {name: _short(value) for name, value in values.items()}
+    if isinstance(values, list):
+        return [_short(value) for value in values]
+    return float(f"{values:.6g}") if isinstance(values, float) else values
 
 
 def _version(package: str) -> str:
@@ -222,7 +304,7 @@ def png_strip(images: Tensor) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def _from_png_strip(text: str, channels: int) -> Tensor:
+def _from_png_strip(text: str, channels: int, count: int = PICTURES) -> Tensor:
     array = np.asarray(Image.open(io.BytesIO(base64.b64decode(text))))
     pixels = torch.from_numpy(array.reshape(*array.shape[:2], channels).copy()).permute(2, 0, 1).float() / 255
-    return torch.stack(pixels.chunk(PICTURES, dim=2))  # (C, H, n W) -> (n, C, H, W)
+    return torch.stack(pixels.chunk(count, dim=2))  # (C, H, n W) -> (n, C, H, W)

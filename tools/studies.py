@@ -1,0 +1,328 @@
+"""The experiments of chapters 6 and 7: each trains several models and returns one stored study.
+
+tools/runs.py calls them. Each is one seed; the real MNIST is needed, and some minutes of one core.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vqvae_lib import (
+    VAE,
+    VQVAE,
+    AutoregressiveVAE,
+    BatchLoader,
+    ImageDataset,
+    LatentPrior,
+    PixelCNN,
+    PriorConfig,
+    Trainer,
+    VAEConfig,
+    VQVAEConfig,
+    binarised,
+    collect_indices,
+    create_code_loader,
+    create_dataloader,
+    load_images,
+    load_or_train,
+    rate,
+    usage_counts,
+)
+from vqvae_lib.judge import (
+    Classifier,
+    classify,
+    frechet_distance,
+    nearest_images,
+    precision_recall,
+    sharpness,
+    train_classifier,
+)
+from vqvae_lib.stored import StoredStudy, provenance
+
+SEEDS = (0, 1, 2)
+SIZES = (16, 32, 64, 8, 128)  # of the codebook, for bits under a learned prior
+CLASS_SIZE = 32  # codes of the model whose class-conditional prior is judged
+VARIANCES = (0.006, 0.02, 0.06)  # of the VAE's likelihood: each buys another rate
+STEPS = {"model": 936, "prior": 1250, "classes": 3748, "collapse": 700, "head start": 400}
+DRAWN = 2000  # images of each sample that is judged
+SHOWN = 32
+
+
+@functools.cache
+def data() -> tuple[ImageDataset, ImageDataset]:
+    """The real MNIST, both parts."""
+    return load_images("mnist", stand_in=False), load_images("mnist", train=False, stand_in=False)
+
+
+@functools.cache
+def judge() -> tuple[Classifier, float, Tensor, float]:
+    """The classifier, its share of right answers on the test set, features of real images, and the noise floor."""
+    train, test = data()
+    model = train_classifier(train)
+    features, found = classify(model, test.floats())
+    floor = frechet_distance(features[:DRAWN], features[DRAWN : 2 * DRAWN])
+    return model, float((found == test.labels).float().mean()), features[:DRAWN], floor
+
+
+def judged(images: Tensor, what: str) -> dict[str, float]:
+    """What the judge finds of drawn images (2000, 1, 28, 28), each number named after what was drawn."""
+    model, _, real, _ = judge()
+    drawn, _ = classify(model, images)
+    precision, recall = precision_recall(real, drawn)
+    return {
+        f"{what} distance": frechet_distance(real, drawn),
+        f"{what} precision": precision,
+        f"{what} recall": recall,
+        f"{what} sharpness": sharpness(images),
+    }
+
+
+def finished(name: str, settings: dict[str, Any], start: float, **parts: Any) -> StoredStudy:
+    """Put a study together, with what is the same in all."""
+    _, accuracy, _, floor = judge()
+    test = data()[1]
+    parts["numbers"] |= {
+        "judge accuracy": accuracy,
+        "floor distance": floor,
+        "data sharpness": sharpness(test.floats(slice(0, DRAWN))),
+    }
+    origin = provenance(*data(), time.perf_counter() - start, "auto; judge float32")
+    return StoredStudy(name=name, settings=settings, provenance=origin, **parts)
+
+
+def vqvae(size: int, seed: int) -> VQVAE:
+    """A trained model with ``size`` codes; studies of one size and seed share it."""
+    config = VQVAEConfig(num_embeddings=size, seed=seed, device="cpu")
+    trainer = load_or_train(config, create_dataloader(config, dataset=data()[0]), steps=STEPS["model"])
+    return trainer.model.eval()
+
+
+@torch.no_grad()
+def in_parts(function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+    """Apply a function to 500 inputs at a time."""
+    return torch.cat([function(part) for part in inputs.split(500)])
+
+
+def prior(size: int, seed: int) -> StoredStudy:
+    """Bits of an image's codes under no prior, single frequencies and a learned prior; samples of the last."""
+    start, (train, test) = time.perf_counter(), data()
+    model = vqvae(size, seed)
+    indices = collect_indices(model, BatchLoader(test, 500))
+    x_recon = in_parts(model.decode, indices)
+    errors = (x_recon - test.floats()).square().mean(dim=(1, 2, 3))
+    config = PriorConfig(num_embeddings=size, layers=6, seed=seed, device="cpu")
+    loader = create_code_loader(config, model, train)
+    trainer = Trainer(PixelCNN(config), config)
+    trainer.fit(loader, steps=STEPS["prior"])
+    bits = rate(usage_counts(indices, size), 49)
+    pictures = in_parts(model.decode, trainer.model.sample(DRAWN, 7, 7, seed=seed))
+    # What the single frequencies draw: the codes of a position, each from an image of its own.
+    generator = torch.Generator().manual_seed(seed)
+    donors = torch.randint(len(indices), (DRAWN, 7, 7), generator=generator)
+    independent = in_parts(model.decode, indices[donors, torch.arange(7)[:, None], torch.arange(7)])
+    return finished(
+        f"prior-K{size:04d}-seed{seed}",
+        settings("prior", K=size, seed=seed, prior=config),
+        start,
+        numbers={
+            "MSE": float(errors.mean()),
+            "nominal bits": bits.nominal,
+            "entropy bits": bits.entropy,
+            "prior bits": trainer.evaluate(create_code_loader(config, model, test, train=False))["bits_per_image"],
+            "prior bits, training images": trainer.evaluate(
+                create_code_loader(config, model, train.subset(slice(0, 2000)), train=False)
+            )["bits_per_image"],
+            **judged(x_recon[:DRAWN], "reconstructions"),
+            **judged(pictures, "samples"),
+            **judged(independent, "independent codes"),
+        },
+        history={name: trainer.history[name] for name in ("step", "bits_per_image")},
+        pictures={"samples": pictures[:SHOWN], "independent codes": independent[:SHOWN]},
+    )
+
+
+def classes(seed: int) -> StoredStudy:
+    """Samples of a prior that is told the class: are they recognised, are they diverse, are they copies?"""
+    start, (train, test) = time.perf_counter(), data()
+    model, size = vqvae(CLASS_SIZE, seed), CLASS_SIZE
+    config = PriorConfig(num_embeddings=size, num_classes=10, layers=6, seed=seed, device="cpu")
+    trainer = Trainer(PixelCNN(config), config)
+    trainer.fit(create_code_loader(config, model, train), steps=STEPS["classes"])
+    learned = trainer.model
+    wanted = torch.arange(DRAWN) % 10
+    numbers = {
+        "prior bits": trainer.evaluate(create_code_loader(config, model, test, train=False))["bits_per_image"],
+        "prior bits, training images": trainer.evaluate(
+            create_code_loader(config, model, train.subset(slice(0, 2000)), train=False)
+        )["bits_per_image"],
+    }
+    pictures = {}
+    for temperature in (0.6, 0.8, 1.0):
+        drawn = in_parts(model.decode, learned.sample(DRAWN, 7, 7, wanted, temperature=temperature, seed=seed))
+        found = classify(judge()[0], drawn)[1]
+        right = (found == wanted).float()
+        what = f"T = {temperature:g}"
+        numbers |= {f"{what} recognised": float(right.mean()), **judged(drawn, what)}
+        pictures[what] = drawn[:40]
+        if temperature == 1:
+            numbers["recognised by class"] = [float(right[wanted == digit].mean()) for digit in range(10)]
+            # The first mistakes: asked for, and taken for.
+            wrong = (right == 0).nonzero().flatten()[:10]
+            pictures["mistaken"] = drawn[wrong]
+            numbers["mistaken"] = [[int(wanted[i]), int(found[i])] for i in wrong]
+            numbers["nearest training images"] = nearest_images(drawn[:10], train)[0].tolist()
+            # How near are test images, redrawn by the model, to the training set? No copy could be nearer by chance.
+            fresh = in_parts(model.decode, collect_indices(model, BatchLoader(test.subset(slice(0, 500)), 500)))
+            numbers["distance to training images"] = nearest_images(drawn[:500], train)[1].tolist()
+            numbers["distance of test images"] = nearest_images(fresh, train)[1].tolist()
+    # Reconstructions, judged alike: what is lost there, no prior can mend.
+    redrawn = in_parts(model.decode, collect_indices(model, BatchLoader(test.subset(slice(0, DRAWN)), 500)))
+    numbers["reconstructions recognised"] = float(
+        (classify(judge()[0], redrawn)[1] == test.labels[:DRAWN]).float().mean()
+    )
+    # Completions: the upper four rows of codes are given, and the class.
+    given = torch.zeros(7, 7, dtype=torch.bool)
+    given[:4] = True
+    codes = collect_indices(model, BatchLoader(test.subset(slice(0, 8)), 8)).repeat_interleave(4, dim=0)
+    labels = test.labels[:8].repeat_interleave(4)
+    pictures["completions"] = in_parts(model.decode, learned.complete(codes, given, labels, seed=seed))
+    # One code after the other: ten grids, decoded after each draw, the rest of the grid empty paper.
+    grids = learned.sample(10, 7, 7, torch.arange(10), seed=seed).cpu()
+    paper = model.encode(torch.zeros(1, 1, 28, 28))
+    known = torch.arange(49).view(7, 7)[None] < torch.arange(0, 50, 7)[:, None, None]  # (8, 7, 7), a row more each time
+    frames = torch.where(known[:, None], grids, paper)  # (8, 10, 7, 7)
+    pictures["rows"] = in_parts(model.decode, frames.flatten(0, 1))
+    return finished(
+        f"classes-K{size:04d}-seed{seed}",
+        settings("classes", K=size, seed=seed, prior=config),
+        start,
+        numbers=numbers,
+        history={name: trainer.history[name] for name in ("step", "bits_per_image")},
+        pictures=pictures,
+    )
+
+
+def vae(variance: float, seed: int) -> StoredStudy:
+    """The Gaussian in the codebook's place: rate under N(0, I) and under a learned prior, error, samples of both."""
+    start, (train, test) = time.perf_counter(), data()
+    config = VAEConfig(variance=variance, seed=seed, device="cpu")
+    trainer = Trainer(VAE(config), config)
+    trainer.fit(BatchLoader(train, 128, shuffle=True, drop_last=True, seed=seed), steps=STEPS["model"])
+    model, numbers = trainer.model.eval(), trainer.evaluate(BatchLoader(test, 500))
+    mean = in_parts(lambda x: model.decode(model.encode(x).chunk(2, dim=1)[0]), test.floats())
+    prior_config = PriorConfig(num_embeddings=8, layers=6, lr=2e-3, seed=seed, device="cpu")
+    learned = Trainer(LatentPrior(prior_config, config.latent_dim), prior_config)
+    learned.fit(create_code_loader(prior_config, model, train), steps=STEPS["prior"])
+    generator = torch.Generator().manual_seed(seed)
+    standard = in_parts(model.decode, torch.randn(DRAWN, config.latent_dim, 7, 7, generator=generator))
+    pictures = in_parts(model.decode, learned.model.sample(DRAWN, 7, 7, seed=seed))
+    return finished(
+        f"vae-s{variance:g}-seed{seed}",
+        settings("vae", variance=variance, seed=seed, vae=config, prior=prior_config),
+        start,
+        numbers={
+            "MSE": numbers["mse"],
+            "MSE at the mean": float((mean - test.floats()).square().mean()),
+            "KL bits": numbers["rate"],
+            "ELBO": numbers["elbo"],
+            "active": numbers["active"],
+            "prior bits": learned.evaluate(create_code_loader(prior_config, model, test, train=False))[
+                "bits_per_image"
+            ],
+            **judged(mean[:DRAWN], "reconstructions"),
+            **judged(pictures, "samples"),
+            **judged(standard, "standard samples"),
+        },
+        history={name: trainer.history[name] for name in ("step", "mse", "rate")},
+        pictures={"reconstructions": mean[:8], "samples": pictures[:SHOWN], "standard samples": standard[:SHOWN]},
+    )
+
+
+def collapse(seed: int) -> StoredStudy:
+    """Both bottlenecks under one autoregressive decoder, fed in a way that keeps the latent, and in another."""
+    start = time.perf_counter()
+    train, test = binarised(data()[0]), binarised(data()[1].subset(slice(0, DRAWN)))
+    base = VAEConfig(grid_side=3, num_embeddings=32, batch_size=64, seed=seed, device="cpu")
+    batches = functools.partial(BatchLoader, train, base.batch_size, shuffle=True, drop_last=True, seed=seed)
+    blind = Trainer(AutoregressiveVAE(replace(base, feeding="none")), base)
+    blind.fit(batches(), steps=STEPS["head start"])
+    head_start = {name: value for name, value in blind.model.state_dict().items() if name.startswith("decoder.")}
+    numbers = {"blind decoder": blind.evaluate(BatchLoader(test, 500))["distortion"]}
+    history: dict[str, list[float]] = {}
+    for feeding, bottleneck in itertools.product(("map", "last"), ("gaussian", "vq")):
+        config = replace(base, feeding=feeding, bottleneck=bottleneck)
+        trainer = Trainer(AutoregressiveVAE(config), config)
+        if feeding == "last":
+            trainer.model.load_state_dict(head_start, strict=False)
+        trainer.fit(batches(), steps=STEPS["collapse"])
+        model, what = trainer.model.eval(), f"{bottleneck}, {feeding}"
+        right, swapped = swap(model, test.tensors[0])
+        result = trainer.evaluate(BatchLoader(test, 500))
+        numbers[what] = {
+            "right": right,
+            "swapped": swapped,
+            "rate": result["rate"] * math.log(2),  # nats: the KL, or positions x ln K
+            "active": result.get("active", result.get("perplexity", 0.0)),
+        }
+        history[what] = trainer.history["distortion"]
+        history["step"] = trainer.history["step"]
+    return finished(
+        f"collapse-seed{seed}",
+        settings("collapse", seed=seed, vae=base),
+        start,
+        numbers=numbers,
+        history=history,
+        pictures={},
+    )
+
+
+@torch.no_grad()
+def swap(model: AutoregressiveVAE, images: Tensor) -> tuple[float, float]:
+    """Nats an image, given its own latent and given the latent of another image."""
+    right, swapped = [], []
+    torch.manual_seed(0)
+    for x in images.split(500):
+        z = model.latent(x)
+        right.append(model.distortion(x, z)["distortion"])
+        swapped.append(model.distortion(x, z.roll(1, dims=0))["distortion"])
+    return float(torch.cat(right).mean()), float(torch.cat(swapped).mean())
+
+
+def settings(kind: str, **choices: Any) -> dict[str, Any]:
+    """Everything that a study's result depends on, as plain values."""
+    steps = {name: STEPS[name] for name in USED[kind]}
+    plain = {
+        name: {key: value for key, value in vars(choice).items() if key != "device"}
+        if hasattr(choice, "lr")
+        else choice
+        for name, choice in choices.items()
+    }
+    return {**plain, "steps": steps}
+
+
+USED = {
+    "prior": ("model", "prior"),
+    "classes": ("model", "classes"),
+    "vae": ("model", "prior"),
+    "collapse": ("collapse", "head start"),
+}
+
+
+def studies() -> dict[str, Callable[[], StoredStudy]]:
+    """Name -> what makes it; all of one seed before the next, so that each seed is a whole experiment early."""
+    found: dict[str, Callable[[], StoredStudy]] = {}
+    for seed in SEEDS:
+        found |= {f"prior-K{size:04d}-seed{seed}": functools.partial(prior, size, seed) for size in SIZES}
+        found[f"classes-K{CLASS_SIZE:04d}-seed{seed}"] = functools.partial(classes, seed)
+        found |= {f"vae-s{variance:g}-seed{seed}": functools.partial(vae, variance, seed) for variance in VARIANCES}
+        found[f"collapse-seed{seed}"] = functools.partial(collapse, seed)
+    return found
