@@ -342,6 +342,8 @@ class _Quantizer(nn.Module):
         if self.restart_threshold > 0:
             mean = self.usage.mean()
             dead = self.usage < self.restart_threshold * mean
+            if z.device.type == "cpu" and not dead.any():  # elsewhere a look would stall the device
+                return
             self.codebook.copy_(torch.where(dead[:, None], self._draw(z), self.codebook))
             # A moved code starts with the mean use: it has time to win vectors before it is judged again.
             self.usage.copy_(torch.where(dead, mean, self.usage))
