@@ -21,6 +21,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import chromium
+import pdf
 import pytest
 import vendor
 import yaml
@@ -31,6 +33,7 @@ EXECUTED = ROOT / "executed"
 BOOK = EXECUTED / "book"
 SOURCES = ("_config.yml", "_toc.yml", "pyproject.toml", "assets", "tools", "chapters")
 SECONDS_PER_CELL = 600
+MOST_WORKERS = 4  # each holds a kernel with the data and a model or two, about 2 GB
 TIMES = "<!-- times of chapters -->"  # in how_checked.ipynb
 
 
@@ -67,12 +70,9 @@ class Progress:
         self.book = book
         self.passed: dict[Path, float] = {}
 
-    def pytest_runtest_logstart(self, nodeid: str) -> None:
-        print(f"\n==> executing {nodeid.split('::')[0]}", flush=True)
-
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call":
-            print(f" {report.outcome} in {report.duration:.1f} s", flush=True)
+            print(f"\n==> {report.fspath}: {report.outcome} in {report.duration:.1f} s", flush=True)
             if report.passed:
                 self.passed[self.book / report.fspath] = report.duration
 
@@ -126,6 +126,11 @@ def execute(notebooks: list[Path], book: Path, fresh: bool) -> int:
     os.environ["VQVAE_STATIC"] = "1"  # what is executed here is read on pages with no kernel behind them
     progress = Progress(book)
     options = ["--nbmake", "--overwrite", f"--nbmake-timeout={SECONDS_PER_CELL}", "-p", "no:cacheprovider"]
+    # Two notebooks at a time with a thread each are done sooner than one after the other with two threads each.
+    workers = min(len(stale), MOST_WORKERS, os.cpu_count() or 1)
+    if workers > 1:
+        options += ["-n", str(workers), "--maxschedchunk=1"]
+        os.environ["OMP_NUM_THREADS"] = str((os.cpu_count() or 1) // workers)
     status = pytest.main([*options, f"--rootdir={book}", *map(str, stale)], plugins=[progress])
     for target, seconds in progress.passed.items():
         nameless = nameless_pictures(read(target))
@@ -158,17 +163,25 @@ def fill_times(book: Path) -> None:
 
 
 def site() -> int:
-    """Build the site from the executed copies, warnings as errors."""
+    """Build the site from the executed copies, warnings as errors, and print it as a PDF where there is a browser."""
     fill_times(BOOK)
+    browser = chromium.find()
     config = yaml.safe_load((BOOK / "_config.yml").read_text(encoding="utf-8"))
     config["execute"]["execute_notebooks"] = "off"
+    config["sphinx"]["config"]["book_pdf"] = pdf.NAME if browser else ""
     (BOOK / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     jupyter_book = shutil.which("jupyter-book", path=Path(sys.executable).parent)
     command = [jupyter_book, "build", str(BOOK), "--path-output", str(ROOT), "-n", "-W", "--keep-going", "--all", "-q"]
     status = subprocess.run(command, cwd=ROOT).returncode
-    if status == 0:
-        print(f"The book is at {ROOT / '_build' / 'html' / 'index.html'}")
-    return status
+    if status:
+        return status
+    if browser:
+        with step(f"printing {pdf.NAME}"):
+            pdf.make(browser)
+    else:
+        print(f"==> no PDF, and no link to one: there is no browser here. {chromium.REMEDY}.")
+    print(f"The book is at {ROOT / '_build' / 'html' / 'index.html'}")
+    return 0
 
 
 def main() -> int:
