@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
+import IPython
 import matplotlib.pyplot as plt
 import nbformat
+import numpy as np
 import project
 import pytest
 import torch
+from IPython.core.formatters import DisplayFormatter
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 from vqvae_lib import BatchLoader, figures, visualize_codebook_usage, visualize_reconstruction
-from vqvae_lib.figures import COLOURS, canvas, image_grid, show_image, usage_histogram
+from vqvae_lib.figures import COLOURS, canvas, image_grid, show_image, style, usage_histogram
+from vqvae_lib.figures.style import small_png
 
 LIBRARY = project.ROOT / "vqvae_lib"
 MODULES = sorted((LIBRARY / "figures").glob("*.py"))
@@ -113,6 +120,27 @@ def luminance(colour: str) -> float:
     return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
+def test_a_small_png_keeps_its_rare_colours():
+    figure, [[axis]] = canvas()
+    axis.imshow(np.random.default_rng(0).random((40, 40)))  # many greys
+    axis.axvline(20, color="#ff00ff", linewidth=1)
+    small = Image.open(io.BytesIO(small_png(figure, colours=32)))
+    assert small.mode == "P"
+    assert len(small.getcolors()) <= 32
+    far = np.abs(np.asarray(small.convert("RGB")).astype(int) - [255, 0, 255]).sum(axis=2)
+    assert far.min() < 40
+
+
+def test_a_notebook_shows_the_books_figures_small_and_others_as_before(monkeypatch):
+    formatter = DisplayFormatter()
+    formatter.formatters["image/png"].for_type(Figure, lambda figure: b"as before")
+    monkeypatch.setattr(IPython, "get_ipython", lambda: SimpleNamespace(display_formatter=formatter))
+    style._show_small()
+    ours, theirs = canvas()[0], Figure()
+    assert formatter.format(ours)[0]["image/png"] == small_png(ours)
+    assert formatter.format(theirs)[0]["image/png"] == b"as before"
+
+
 @pytest.mark.parametrize("colour", COLOURS)
 def test_every_colour_stands_out_from_the_paper(colour):
     assert (luminance(figures.style.PAPER) + 0.05) / (luminance(colour) + 0.05) >= 3
@@ -131,7 +159,7 @@ def test_figures_come_from_the_books_frames_and_are_shown_by_no_one(path):
     assert path.stem == "style" or not [line for line in imports if "pyplot" in line]
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
     for function in functions:
-        draws = ast.unparse(function.returns) in ("Figure", "tuple[Figure, np.ndarray]")
+        draws = ast.unparse(function.returns) in ("Figure", "tuple[Figure, np.ndarray]", "bytes")  # bytes of a picture
         onto = function.args.args and ast.unparse(function.args.args[0].annotation) == "Axes"
         assert draws or onto, f"{function.name} returns no Figure"
         assert ast.get_docstring(function), function.name

@@ -1,13 +1,13 @@
-"""What readers move themselves: the sweep over K and beta, and training with settings of their own.
+"""What readers move themselves: the sweep over K and beta, pictures step by step, and training with their settings.
 
-Both calls work in Jupyter (ipywidgets 8) and Colab (7); `explore_sweep` also on a page with no kernel behind it.
+All calls work in Jupyter (ipywidgets 8) and Colab (7); `explore_sweep` and `step_through` also on a page with no kernel
+behind it.
 """
 
 from __future__ import annotations
 
 import base64
 import functools
-import io
 import itertools
 import os
 import statistics
@@ -20,18 +20,18 @@ from typing import Any
 
 import ipywidgets
 from matplotlib.figure import Figure
-from PIL import Image
 from torch import Tensor
 
 from .analysis import active_codes, normalised_mse, rate
 from .config import VQVAEConfig, quick, require
 from .data import BatchLoader, DataError, ImageDataset, create_dataloader, load_images
+from .figures.style import small_png
 from .figures.sweep import learning_curves, usage_by_rank
 from .figures.training import curves
 from .stored import FOLDER, PICTURES, StoredRun, png_strip, sweep
 from .training import VQVAETrainer
 
-__all__ = ["TrainExplorer", "explore_sweep", "failed", "train_explorer"]
+__all__ = ["TrainExplorer", "explore_sweep", "failed", "step_through", "train_explorer"]
 
 RULES = {"moving averages (EMA)": "ema", "gradient": "gradient"}
 MOST_CODES = 1 << 14  # more would fill a small machine's memory before an error could be shown
@@ -68,9 +68,10 @@ def explore_sweep(folder: str | Path = FOLDER) -> Any:
 
     size_slider, beta_slider = _slider("K", sizes), _slider("β", betas)
     if hasattr(ipywidgets, "Stack"):
-        rows = []
+        rows, plain = [], ipywidgets.HTML()
+        shared = {"layout": plain.layout, "style": plain.style}  # one of each for all panels: a page keeps them all
         for size in sizes:
-            row = ipywidgets.Stack([ipywidgets.HTML(panel(size, beta)) for beta in betas])
+            row = ipywidgets.Stack([ipywidgets.HTML(panel(size, beta), **shared) for beta in betas])
             rows.append(_follow(row, beta_slider))
         shown = _follow(ipywidgets.Stack(rows), size_slider)
     else:
@@ -167,6 +168,42 @@ def _panel(size: int, beta: float, runs: Sequence[StoredRun], limits: tuple[floa
 
 def _seeds(runs: Sequence[StoredRun]) -> str:
     return f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
+
+
+# --- pictures step by step --------------------------------------------------------------------------------------------
+
+
+def step_through(frames: Sequence[Tensor], alts: Sequence[str], name: str) -> Any:
+    """Show pictures one at a time: a slider chooses which. On a page it needs no kernel, as `explore_sweep`.
+
+    Args:
+        frames: each (n, C, H, W) in [0, 1], n images side by side.
+        alts: what is to be seen on each.
+        name: of the slider, which counts from 0.
+
+    Returns:
+        A widget.
+
+    Raises:
+        ValueError: no frame, or another number of texts.
+    """
+    if not frames or len(frames) != len(alts):
+        raise ValueError(f"there are {len(frames)} frames and {len(alts)} texts: give one text a frame, and a frame.")
+    slider = _slider(name, range(len(frames)))
+
+    def panel(i: int) -> str:
+        return _strip(f"{name} {i} of {len(frames) - 1}", frames[i], alts[i])
+
+    if hasattr(ipywidgets, "Stack"):
+        shown = _follow(ipywidgets.Stack([ipywidgets.HTML(panel(i)) for i in range(len(frames))]), slider)
+    else:
+        shown = ipywidgets.HTML(panel(slider.value))
+
+        def follow(_: dict) -> None:
+            shown.value = panel(slider.value)
+
+        slider.observe(follow, "value")
+    return ipywidgets.VBox([slider, shown])
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
@@ -387,11 +424,8 @@ def _strip(caption: str, images: Tensor, alt: str) -> str:
 
 
 def _palette(figure: Figure) -> str:
-    """A figure as a PNG of few colours, in base64: a quarter of the bytes, and no difference to the eye."""
-    buffer, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    Image.open(buffer).convert("RGB").quantize(24).save(small, format="PNG", optimize=True)
-    return base64.b64encode(small.getvalue()).decode()
+    """A figure in base64, of fewer dots and colours than on the page itself: a page holds dozens of them."""
+    return base64.b64encode(small_png(figure, colours=12, dpi=100)).decode()
 
 
 def _image(png: str, alt: str, style: str) -> str:

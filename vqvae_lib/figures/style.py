@@ -6,6 +6,8 @@ A figure function opens a frame with :func:`canvas` or :func:`image_grid`, draws
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -15,9 +17,22 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.text import Text
+from PIL import Image
 from torch import Tensor
 
-__all__ = ["COLOURS", "GREY", "HEAT", "INK", "MARKERS", "PAPER", "WIDTH", "canvas", "image_grid", "show_image"]
+__all__ = [
+    "COLOURS",
+    "GREY",
+    "HEAT",
+    "INK",
+    "MARKERS",
+    "PAPER",
+    "WIDTH",
+    "canvas",
+    "image_grid",
+    "show_image",
+    "small_png",
+]
 
 INK, GREY, PAPER = "#1f2933", "#8792a0", "#fcfcfa"
 # Apart in lightness as well as in hue, so that they stay apart for the colour-blind and in print.
@@ -71,6 +86,37 @@ class _BookAxes(Axes):
             return super().legend(*args, **kwargs)
 
 
+class _BookFigure(Figure):
+    """A figure that a notebook shows as :func:`small_png` makes it."""
+
+
+def small_png(figure: Figure, colours: int = 128, dpi: float | None = None) -> bytes:
+    """Return a figure as a PNG with a palette: a third to a half of the bytes, and no difference to the eye.
+
+    Args:
+        figure: to be drawn.
+        colours: of the palette, 2 to 256.
+        dpi: dots an inch; the figure's own if not given.
+    """
+    whole, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(whole, format="png", dpi=dpi or "figure", bbox_inches="tight")
+    # This method keeps rare colours (one thin line, one outlined cell), which the usual one mixes into others.
+    palette = Image.open(whole).convert("RGB").quantize(colours, Image.Quantize.MAXCOVERAGE)
+    palette.save(small, format="PNG", optimize=True)
+    return small.getvalue()
+
+
+def _show_small() -> None:
+    """Tell the notebook that runs us, if one does, how it shows the book's figures."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython and ipython.get_ipython()
+    if shell:
+        shell.display_formatter.formatters["image/png"].for_type(_BookFigure, small_png)
+
+
+_show_small()
+
+
 def canvas(
     rows: int = 1, columns: int = 1, *, height: float = 2.8, width: float = WIDTH, **kwargs: object
 ) -> tuple[Figure, np.ndarray]:
@@ -87,7 +133,13 @@ def canvas(
     with plt.rc_context(_RC):
         kwargs["subplot_kw"] = {"axes_class": _BookAxes, **kwargs.get("subplot_kw", {})}
         figure, axes = plt.subplots(
-            rows, columns, figsize=(width, height), layout="constrained", squeeze=False, **kwargs
+            rows,
+            columns,
+            FigureClass=_BookFigure,
+            figsize=(width, height),
+            layout="constrained",
+            squeeze=False,
+            **kwargs,
         )
         plt.close(figure)
     return figure, axes
