@@ -91,6 +91,10 @@ def test_blur_lowers_sharpness(digits):
     images = digits.floats()
     blurred = torch.nn.functional.avg_pool2d(images, 3, stride=1, padding=1)
     assert sharpness(blurred) < sharpness(images) / 2
+    grain = 0.1 * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+    assert sharpness(images + grain) > sharpness(images)
+    # Grain alone: the share of the frequencies that lie outside a circle of radius 1/4 in a square of side 1.
+    assert sharpness(grain) == pytest.approx(1 - torch.pi / 16, abs=0.01)
 
 
 def test_the_nearest_image_is_found(digits):
@@ -137,5 +141,6 @@ def test_judging_leaves_the_mode_as_it_was():
 
 def test_labels_do_not_matter_to_nearest_images():
     images = torch.randint(256, (5, 1, 28, 28), dtype=torch.uint8)
-    among = ImageDataset(images, torch.zeros(5, dtype=torch.long), "tiny")
-    assert nearest_images(among.floats(), among)[0].tolist() == list(range(5))
+    for labels in (torch.zeros(5, dtype=torch.long), torch.arange(5).flip(0)):
+        among = ImageDataset(images, labels, "tiny")
+        assert nearest_images(among.floats(), among)[0].tolist() == list(range(5))

@@ -79,6 +79,13 @@ def test_with_few_layers_the_gated_stack_reaches_one_position_a_layer():
     assert not sees[6, 3, 5, 6]
 
 
+@pytest.mark.parametrize(("layers", "enough"), [(5, False), (6, True)])
+def test_a_grid_of_seven_by_seven_needs_six_layers(layers, enough):
+    torch.manual_seed(0)
+    sees = dependence(GatedStack(replace(SMALL, layers=layers)), 8, 7, 7)
+    assert torch.equal(sees, torch.ones(49, 49).tril(-1).bool()) == enough
+
+
 @stacks
 @torch.no_grad()
 def test_a_code_changes_its_own_and_earlier_predictions_never(stack):

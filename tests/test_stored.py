@@ -8,10 +8,20 @@ from dataclasses import replace
 
 import pytest
 import runs
+import studies
 import torch
 
 from vqvae_lib import VQVAEConfig
-from vqvae_lib.stored import FOLDER, PICTURES, StoredRun, stored_run, stored_runs, sweep
+from vqvae_lib.stored import (
+    FOLDER,
+    PICTURES,
+    StoredRun,
+    StoredStudy,
+    stored_run,
+    stored_runs,
+    stored_studies,
+    sweep,
+)
 
 
 @pytest.fixture
@@ -63,6 +73,60 @@ def test_an_unknown_name_lists_those_there_are(run, tmp_path):
     with pytest.raises(FileNotFoundError, match="tiny-seed0"):
         stored_run("other", tmp_path)
     assert [r.name for r in stored_runs("tiny-", tmp_path)] == ["tiny-seed0"]
+
+
+@pytest.fixture
+def study() -> StoredStudy:
+    return StoredStudy(
+        name="tiny-seed0",
+        settings={"K": 4, "steps": {"model": 3}},
+        numbers={"MSE": 1 / 3, "by class": [0.5, 1.0], "one model": {"right": 2.0}},
+        history={"step": [1.0, 3.0]},
+        pictures={"two": torch.randint(256, (2, 1, 8, 8)) / 255, "three": torch.randint(256, (3, 1, 8, 8)) / 255},
+        provenance={"data": "mnist"},
+    )
+
+
+def test_a_study_is_read_back_with_six_figures(study, tmp_path):
+    study.write(tmp_path)
+    [again] = stored_studies("tiny-", tmp_path)
+    assert again.numbers.pop("MSE") == 0.333333
+    assert study.numbers.pop("MSE") == 1 / 3
+    for part in ("name", "settings", "numbers", "history", "provenance"):
+        assert getattr(again, part) == getattr(study, part), part
+    assert again.pictures.keys() == study.pictures.keys()
+    for name, images in study.pictures.items():
+        torch.testing.assert_close(again.pictures[name], images)
+
+
+@pytest.mark.parametrize("damage", ["", "{", '{"settings": {}}', "[1]", '{"pictures": {"two": [2, "AAAA"]}}'])
+def test_a_damaged_study_is_named_with_its_remedy(study, tmp_path, damage):
+    path = study.write(tmp_path)
+    path.write_text(damage or path.read_text()[:100])
+    with pytest.raises(ValueError, match=r"tiny-seed0\.json.*make runs"):
+        StoredStudy.read(path)
+
+
+def test_each_study_has_a_name_that_ends_in_its_seed():
+    names = list(studies.studies())
+    assert all(name.rsplit("-seed", 1)[1] in map(str, studies.SEEDS) for name in names)
+    kinds = {name.rsplit("-seed", 1)[0] for name in names}
+    assert len(names) == len(kinds) * len(studies.SEEDS)
+
+
+def test_swapped_is_the_cost_under_the_latent_of_another_image():
+    class Cost:
+        """Its latent is the image's place; an image costs the distance from its own place to the latent's."""
+
+        def latent(self, x):
+            return x
+
+        def distortion(self, x, z):
+            return {"distortion": (x - z).abs()}
+
+    right, swapped = studies.swap(Cost(), torch.arange(1000.0))  # two parts of 500, each turned by one
+    assert right == 0
+    assert swapped == pytest.approx((499 * 1 + 499) / 500)
 
 
 def test_large_counts_survive_and_cost_little(run, tmp_path):
