@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = ROOT / "pyproject.toml"
 URL = re.compile(r"https://[\w.-]+(/[\w.-]+)+")
@@ -54,6 +56,19 @@ def chapters(root: Path = ROOT) -> list[Path]:
     found = (root / "chapters").glob("**/*.ipynb")
     kept = [path for path in found if ".ipynb_checkpoints" not in path.parts]
     return sorted(kept, key=lambda path: (len(path.parts), path.as_posix()))
+
+
+def toc_pages(root: Path = ROOT) -> list[str]:
+    """Every page of the book below `root`, without its suffix, in the order of the table of contents."""
+    toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
+
+    def walk(entry: dict) -> Iterator[str]:
+        yield from (entry[key] for key in ("root", "file") if key in entry)
+        for children in ("parts", "chapters", "sections"):
+            for child in entry.get(children) or []:
+                yield from walk(child)
+
+    return list(walk(toc))
 
 
 @contextmanager

@@ -1,0 +1,67 @@
+"""Headless Chromium, and a server for it: what the PDF, the check of the site and the tests in a browser share."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+REMEDY = "Remedy: install Chromium (Debian: apt-get install chromium) or name one in VQVAE_BROWSER"
+
+
+def find() -> str | None:
+    """The browser that `VQVAE_BROWSER` names, else the first on PATH, else None.
+
+    Raises:
+        FileNotFoundError: the browser that is named is not there.
+    """
+    named = os.environ.get("VQVAE_BROWSER")
+    if named and not Path(named).exists():
+        raise FileNotFoundError(f"VQVAE_BROWSER is {named}, and no file is there. {REMEDY}.")
+    return named or next(filter(None, map(shutil.which, NAMES)), None)
+
+
+@contextmanager
+def launch(path: str) -> Iterator[Browser]:
+    """The browser at a path, started headless; each page that it opens by itself has a fresh profile."""
+    from playwright.sync_api import sync_playwright  # imported only where a browser is used
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def serve(folder: Path) -> Iterator[str]:
+    """The address, without a slash at its end, under which a server of this machine shows a folder."""
+    handler = functools.partial(QuietHandler, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()

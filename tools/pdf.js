@@ -1,0 +1,75 @@
+// pdf.py runs this in the site's first page: it puts every page of the book there, one after the other, for printing.
+async ({ files, cover, site }) => {
+  const nameOf = (file) => file.replace(/\.html$/, "").replaceAll("/", "-");
+  const textOf = (head) => head.textContent.replace(/\s+/g, " ").trim();
+  const entries = []; // of the contents: pages, and their headings of the second level
+  const names = new Map(files.map((file) => [new URL(file, location.origin).pathname, nameOf(file)]));
+
+  function element(tag, properties, ...children) {
+    const made = Object.assign(document.createElement(tag), properties);
+    made.append(...children);
+    return made;
+  }
+
+  // A link to a page of the book leads to its place in the PDF; one to another file of the site, to the site.
+  function mendLink(link, base) {
+    const url = new URL(link.getAttribute("href"), base);
+    if (url.origin !== location.origin) return;
+    const name = names.get(url.pathname);
+    if (name) link.href = `#${name}${url.hash.length > 1 ? `--${url.hash.slice(1)}` : ""}`;
+    else if (site) link.href = site + url.pathname.slice(1) + url.hash;
+    else link.removeAttribute("href");
+  }
+
+  async function section(file) {
+    const base = new URL(file, location.origin);
+    const response = await fetch(base);
+    if (!response.ok) throw new Error(`${file}: ${response.status}`);
+    const article = new DOMParser().parseFromString(await response.text(), "text/html").querySelector(".bd-article");
+    article.querySelectorAll(".headerlink").forEach((link) => link.remove());
+    const title = textOf(article.querySelector("h1"));
+    article.querySelectorAll("a[href]").forEach((link) => mendLink(link, base));
+    article.querySelectorAll("img").forEach((image) => (image.src = new URL(image.getAttribute("src"), base).href));
+    article.querySelectorAll("details:not(.hide)").forEach((details) => (details.open = true));
+    for (const live of article.querySelectorAll(".cell_output:has(script)")) {
+      const page = site ? element("a", { href: site + file }, title) : title;
+      live.replaceChildren(element("p", { className: "online" }, "Interactive, on the site alone: page “", page, "”."));
+    }
+    article.querySelectorAll("script").forEach((script) => script.remove());
+    article.querySelectorAll("[id]").forEach((target) => (target.id = `${nameOf(file)}--${target.id}`));
+    const parts = [...article.querySelectorAll("section[id] > h2")].map((head) => ({
+      title: textOf(head), id: head.parentElement.id, level: 2,
+    }));
+    entries.push({ title, id: nameOf(file), level: 1 }, ...parts);
+    return element("section", { id: nameOf(file), className: "printed" }, ...article.childNodes);
+  }
+
+  const sections = [];
+  for (const file of files) sections.push(await section(file)); // one by one: their order is that of the entries
+  const contents = entries.map(({ title, id, level }) => element("li", { className: `level-${level}` },
+    element("a", { href: `#${id}` }, title), element("span", { className: "number" })));
+  const front = element("section", { className: "printed cover" }, element("h1", {}, cover.title));
+  front.append(...cover.lines.map((line) => element("p", {}, line)), element("ul", {}, ...contents));
+  const article = document.querySelector(".bd-article");
+  await MathJax.startup.promise;
+  MathJax.typesetClear();
+  document.getElementById("jb-print-docs-body")?.remove(); // the first page's own title and contents
+  article.replaceChildren(front, ...sections);
+  await MathJax.typesetPromise([article]);
+  await Promise.all([...article.querySelectorAll("img")].map((image) => image.decode()));
+  await document.fonts.ready;
+  // What is wider than the paper shrinks: paper does not scroll.
+  for (const wide of article.querySelectorAll("div.math, table")) {
+    const room = wide.closest("section.printed").clientWidth;
+    const needed = Math.max(wide.scrollWidth, ...[...wide.children].map((child) => child.scrollWidth));
+    if (needed > room) wide.style.zoom = room / needed;
+  }
+  const links = [...article.querySelectorAll('a[href^="#"]')].map((link) => link.getAttribute("href"));
+  // The titles as they are now set: MathJax gives equations a text of their own.
+  article.querySelectorAll(".cover a").forEach((link, i) => (entries[i].title = textOf(link)));
+  return {
+    entries,
+    unset: [...article.querySelectorAll("[data-mjx-error]")].map((fault) => fault.dataset.mjxError),
+    dangling: links.filter((href) => !document.getElementById(decodeURIComponent(href.slice(1)))),
+  };
+};
