@@ -51,8 +51,8 @@ from vqvae_lib.stored import StoredStudy, provenance
 SEEDS = (0, 1, 2)
 SIZES = (16, 32, 64, 8, 128)  # of the codebook, for bits under a learned prior
 CLASS_SIZE = 32  # codes of the model whose class-conditional prior is judged
-VARIANCES = (0.006, 0.02, 0.06)  # of the VAE's likelihood: each buys another rate
-STEPS = {"model": 936, "prior": 1250, "classes": 3748, "collapse": 700, "head start": 400}
+VARIANCES = (0.02, 0.006, 0.06)  # of the VAE's likelihood: each buys another rate
+STEPS = {"model": 1404, "prior": 1874, "classes": 3748, "collapse": 700, "head start": 400}
 DRAWN = 2000  # images of each sample that is judged
 SHOWN = 32
 
@@ -321,8 +321,13 @@ def studies() -> dict[str, Callable[[], StoredStudy]]:
     """Name -> what makes it; all of one seed before the next, so that each seed is a whole experiment early."""
     found: dict[str, Callable[[], StoredStudy]] = {}
     for seed in SEEDS:
-        found |= {f"prior-K{size:04d}-seed{seed}": functools.partial(prior, size, seed) for size in SIZES}
-        found[f"classes-K{CLASS_SIZE:04d}-seed{seed}"] = functools.partial(classes, seed)
-        found |= {f"vae-s{variance:g}-seed{seed}": functools.partial(vae, variance, seed) for variance in VARIANCES}
-        found[f"collapse-seed{seed}"] = functools.partial(collapse, seed)
-    return found
+        for size, variance in itertools.zip_longest(SIZES, VARIANCES):
+            found[f"prior-K{size:04d}-seed{seed}"] = functools.partial(prior, size, seed)
+            if variance is not None:
+                found[f"vae-s{variance:g}-seed{seed}"] = functools.partial(vae, variance, seed)
+            if size == CLASS_SIZE:
+                found[f"classes-K{size:04d}-seed{seed}"] = functools.partial(classes, seed)
+                found[f"collapse-seed{seed}"] = functools.partial(collapse, seed)
+    # The first of each kind for every seed before the rest of any.
+    first = ("K0016", "K0032", f"s{VARIANCES[0]:g}-", "collapse")
+    return dict(sorted(found.items(), key=lambda item: "seed0" not in item[0] and not any(f in item[0] for f in first)))

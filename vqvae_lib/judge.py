@@ -63,7 +63,7 @@ class Classifier(nn.Module):
         return {name: float(value) for name, value in means.items()}
 
 
-def train_classifier(train: ImageDataset, *, steps: int = 936, seed: int = 0) -> Classifier:
+def train_classifier(train: ImageDataset, *, steps: int = 1404, seed: int = 0) -> Classifier:
     """Train the judge on real images; it never sees a drawn one.
 
     Args:
@@ -74,7 +74,7 @@ def train_classifier(train: ImageDataset, *, steps: int = 936, seed: int = 0) ->
     Returns:
         The classifier, in evaluation mode. Its weights are float32 throughout, so that judgements are.
     """
-    config = VQVAEConfig(lr=2e-3, seed=seed, precision="float32", device=best_device())
+    config = VQVAEConfig(lr=4e-3, seed=seed, precision="float32", device=best_device())
     loader = BatchLoader(train, config.batch_size, shuffle=True, drop_last=True, seed=seed, device=config.device)
     model = Classifier(seed=seed)
     Trainer(model, config).fit(loader, steps=steps)
