@@ -1,6 +1,7 @@
 """Train the stored runs that the chapters draw from, and check that they can be made again.
 
-    python tools/runs.py [PREFIX]     train what is missing or out of date (goes on where it was stopped)
+    python tools/runs.py [PREFIX]     train what is missing or out of date (goes on where it was stopped); of studies,
+                                      perform what is missing
     python tools/runs.py --part 1/2   the same, beside another process that is given --part 2/2
     python tools/runs.py --list       name them
     python tools/runs.py --verify X   train run X again and compare, within the spread of its seeds
@@ -34,6 +35,8 @@ def specifications() -> dict[str, tuple[VQVAEConfig, int]]:
     for seed in SEEDS:
         for update in ("ema", "gradient"):  # chapter 4: two ways to move the codebook
             specs[f"{update}-468-seed{seed}"] = (VQVAEConfig(codebook_update=update, seed=seed, device="cpu"), 468)
+        # chapter 4: the same in float32 throughout; ema-468 was trained in the device's own precision
+        specs[f"float32-468-seed{seed}"] = (VQVAEConfig(precision="float32", seed=seed, device="cpu"), 468)
         for size in (4, 16, 64, 256, 1024):  # chapter 5: rate against distortion; K = 512 is ema-468
             specs[f"size{size:04d}-468-seed{seed}"] = (VQVAEConfig(num_embeddings=size, seed=seed, device="cpu"), 468)
     for size, beta, seed in itertools.product(SWEEP_SIZES, SWEEP_BETAS, SEEDS):

@@ -74,7 +74,7 @@ def mse(x: Tensor, x_recon: Tensor) -> float:
 
 
 def normalised_mse(error: float, variance: float) -> float:
-    """Return ``error`` over the variance of the pixels: 1 is what the mean image's grey would reach, 0 is perfect."""
+    """Return ``error`` over the variance of the pixels: 1 is what one grey for all of them reaches, 0 is perfect."""
     if variance <= 0:
         raise ValueError(f"variance = {variance}: images without any contrast have no normalised error.")
     return error / variance

@@ -77,7 +77,8 @@ class Decoder(nn.Module):
     def start_at_mean(self, x: Tensor) -> None:
         """Set the last bias so that an input of zeros is drawn as the mean colour of ``x`` (B, C, H, W) in [0, 1].
 
-        With several processes it is the mean over all of them.
+        But for what the biases of the layers before add, which is little. With several processes it is the mean over
+        all of them. Channels darker than 0.01 or brighter than 0.99 are taken for these.
 
         Without it the first steps push every weight towards the mean at once; on dark images that can switch off the
         last ReLUs for good, and the decoder stays a constant (chapter 3 shows it).

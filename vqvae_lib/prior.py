@@ -177,7 +177,8 @@ class GatedStack(nn.Module):
     def begin_row(self, above: Tensor, condition: Tensor | None = None) -> Callable[[Tensor], Tensor]:
         """Return a function row (B, C, 1, W) -> features (B, C, 1, W), given the rows above it (B, C, i, W).
 
-        The vertical stack knows nothing of the row itself: it runs once a row, the horizontal one once a position.
+        The vertical stack knows nothing of the row itself: it runs once a row, the horizontal one once a position. A
+        condition that differs from row to row has i + 1 of them.
         """
         links = [link[:, :, -1:] for link in self._vertical(F.pad(above, (0, 0, 1, 0)), condition)]
         return lambda row: self._horizontal(row, links)

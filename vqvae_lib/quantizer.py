@@ -59,8 +59,8 @@ def nearest_code(z: Tensor, codebook: Tensor) -> Tensor:
         (N,) int64 indices in [0, K); of equally near codes, the first.
 
     Raises:
-        ValueError: a vector or code is NaN or infinite, or so large that its square is (not checked on CUDA, where
-            looking at a value would stall the device).
+        ValueError: a vector or code is NaN or infinite, or a code's square or a vector's best score is (not checked on
+            CUDA, where looking at a value would stall the device).
     """
     indices = torch.zeros(len(z), dtype=torch.long, device=z.device)
     best = z.new_full((len(z),), -torch.inf)

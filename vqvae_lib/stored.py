@@ -135,8 +135,8 @@ class StoredStudy:
 
     Attributes:
         name: the file's name without its ending.
-        settings: what was chosen, by name; two studies of equal settings are the same but for chance.
-        numbers: name -> number, or a list of them (one a class, say).
+        settings: what was chosen, by name; two studies that differ in the seed alone are the same but for chance.
+        numbers: name -> number, a list of them (one a class, say), or a dict of them (of one of several models).
         history: name -> one number a window of steps.
         pictures: name -> (n, C, H, W) float32 in [0, 1], drawn by models; no image of a dataset.
         provenance: dataset and its fingerprint, versions, device, seconds, date.

@@ -186,7 +186,7 @@ class _LatentModel(nn.Module):
     def bound(self, x: Tensor, samples: int = 1) -> Tensor:
         """Estimate the importance-weighted bound of ln p(x) (Burda et al. 2016), in nats an image, (B,).
 
-        ln (1/S) sum_s p(x|z_s) p(z_s) / q(z_s|x). One sample gives the ELBO; more samples come closer to ln p(x).
+        ln (1/S) sum_s p(x|z_s) p(z_s) / q(z_s|x). On average one sample gives the ELBO; more come closer to ln p(x).
 
         Args:
             x: (B, C, H, W) in [0, 1].
@@ -309,7 +309,8 @@ class LatentPrior(PixelCNN):
     """The same autoregressive prior for Gaussian latents: at each position a mixture of K Gaussians over its d numbers.
 
     It is trained on the moments that ``VAE.encode`` makes (``create_code_loader``), with a fresh draw z ~ q(z|x) each
-    step. Under it the latent of an image costs KL(q(z|x) || p(z)) = E_q[ln q(z|x) - ln p(z)].
+    step. Under it the latent of an image costs KL(q(z|x) || p(z)) = E_q[ln q(z|x) - ln p(z)]. It draws whole grids
+    (``sample``); ``complete`` and temperatures are for codes.
 
     Args:
         config: the run's choices; K is ``num_embeddings``.
