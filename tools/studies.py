@@ -64,13 +64,24 @@ def data() -> tuple[ImageDataset, ImageDataset]:
 
 
 @functools.cache
+def halves() -> tuple[Tensor, Tensor]:
+    """Places of test images: those that all that is drawn is compared with, and as many others, which are redrawn.
+
+    In random order, since the test set's second half comes from other writers than its first. Redrawn images are others
+    than those they are compared with: what is paired is nearer than any sample can be.
+    """
+    order = torch.randperm(len(data()[1]), generator=torch.Generator().manual_seed(0))
+    return order[:DRAWN], order[DRAWN : 2 * DRAWN]
+
+
+@functools.cache
 def judge() -> tuple[Classifier, float, Tensor, float]:
     """The classifier, its share of right answers on the test set, features of real images, and the noise floor."""
     train, test = data()
     model = train_classifier(train)
     features, found = classify(model, test.floats())
-    floor = frechet_distance(features[:DRAWN], features[DRAWN : 2 * DRAWN])
-    return model, float((found == test.labels).float().mean()), features[:DRAWN], floor
+    real, others = (features[places] for places in halves())
+    return model, float((found == test.labels).float().mean()), real, frechet_distance(real, others)
 
 
 def judged(images: Tensor, what: str) -> dict[str, float]:
@@ -93,7 +104,7 @@ def finished(name: str, settings: dict[str, Any], start: float, **parts: Any) ->
     parts["numbers"] |= {
         "judge accuracy": accuracy,
         "floor distance": floor,
-        "data sharpness": sharpness(test.floats(slice(0, DRAWN))),
+        "data sharpness": sharpness(test.floats(halves()[1])),
     }
     origin = provenance(*data(), time.perf_counter() - start, "auto; judge float32")
     return StoredStudy(name=name, settings=settings, provenance=origin, **parts)
@@ -113,7 +124,7 @@ def in_parts(function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
 
 
 def prior(size: int, seed: int) -> StoredStudy:
-    """Bits of an image's codes under no prior, single frequencies and a learned prior; samples of the last."""
+    """Bits of an image's codes under no prior, one table, a table a position, and a learned prior; samples of two."""
     start, (train, test) = time.perf_counter(), data()
     model = vqvae(size, seed)
     indices = collect_indices(model, BatchLoader(test, 500))
@@ -125,7 +136,7 @@ def prior(size: int, seed: int) -> StoredStudy:
     trainer.fit(loader, steps=STEPS["prior"])
     bits = rate(usage_counts(indices, size), 49)
     pictures = in_parts(model.decode, trainer.model.sample(DRAWN, 7, 7, seed=seed))
-    # What the single frequencies draw: the codes of a position, each from an image of its own.
+    # What the tables a position draw: the code of each position from an image of its own.
     generator = torch.Generator().manual_seed(seed)
     donors = torch.randint(len(indices), (DRAWN, 7, 7), generator=generator)
     independent = in_parts(model.decode, indices[donors, torch.arange(7)[:, None], torch.arange(7)])
@@ -137,11 +148,12 @@ def prior(size: int, seed: int) -> StoredStudy:
             "MSE": float(errors.mean()),
             "nominal bits": bits.nominal,
             "entropy bits": bits.entropy,
+            "position bits": sum(rate(usage_counts(codes, size), 1).entropy for codes in indices.flatten(1).T),
             "prior bits": trainer.evaluate(create_code_loader(config, model, test, train=False))["bits_per_image"],
             "prior bits, training images": trainer.evaluate(
                 create_code_loader(config, model, train.subset(slice(0, 2000)), train=False)
             )["bits_per_image"],
-            **judged(x_recon[:DRAWN], "reconstructions"),
+            **judged(x_recon[halves()[1]], "reconstructions"),
             **judged(pictures, "samples"),
             **judged(independent, "independent codes"),
         },
@@ -177,25 +189,28 @@ def classes(seed: int) -> StoredStudy:
             numbers["recognised by class"] = [float(right[wanted == digit].mean()) for digit in range(10)]
             # The first mistakes: asked for, and taken for.
             wrong = (right == 0).nonzero().flatten()[:10]
-            pictures["mistaken"] = drawn[wrong]
+            pictures |= {"mistaken": drawn[wrong]} if len(wrong) else {}
             numbers["mistaken"] = [[int(wanted[i]), int(found[i])] for i in wrong]
             numbers["nearest training images"] = nearest_images(drawn[:10], train)[0].tolist()
-            # How near are test images, redrawn by the model, to the training set? No copy could be nearer by chance.
-            fresh = in_parts(model.decode, collect_indices(model, BatchLoader(test.subset(slice(0, 500)), 500)))
+            # Between what do draws lie? Test images, redrawn by the model, are no copies; redrawn training images are.
+            fresh, copies = (
+                in_parts(model.decode, collect_indices(model, BatchLoader(part, 500)))
+                for part in (test.subset(halves()[1][:500]), train.subset(slice(0, 500)))
+            )
             numbers["distance to training images"] = nearest_images(drawn[:500], train)[1].tolist()
             numbers["distance of test images"] = nearest_images(fresh, train)[1].tolist()
+            numbers["distance of copies"] = nearest_images(copies, train)[1].tolist()
     # Reconstructions, judged alike: what is lost there, no prior can mend.
-    redrawn = in_parts(model.decode, collect_indices(model, BatchLoader(test.subset(slice(0, DRAWN)), 500)))
-    numbers["reconstructions recognised"] = float(
-        (classify(judge()[0], redrawn)[1] == test.labels[:DRAWN]).float().mean()
-    )
+    others = test.subset(halves()[1])
+    redrawn = in_parts(model.decode, collect_indices(model, BatchLoader(others, 500)))
+    numbers["reconstructions recognised"] = float((classify(judge()[0], redrawn)[1] == others.labels).float().mean())
     # Completions: the upper four rows of codes are given, and the class.
     given = torch.zeros(7, 7, dtype=torch.bool)
     given[:4] = True
     codes = collect_indices(model, BatchLoader(test.subset(slice(0, 8)), 8)).repeat_interleave(4, dim=0)
     labels = test.labels[:8].repeat_interleave(4)
     pictures["completions"] = in_parts(model.decode, learned.complete(codes, given, labels, seed=seed))
-    # One code after the other: ten grids, decoded after each draw, the rest of the grid empty paper.
+    # One row after the other: ten grids, decoded after each row of codes, the rest of the grid empty paper.
     grids = learned.sample(10, 7, 7, torch.arange(10), seed=seed).cpu()
     paper = model.encode(torch.zeros(1, 1, 28, 28))
     known = torch.arange(49).view(7, 7)[None] < torch.arange(0, 50, 7)[:, None, None]  # (8, 7, 7), a row more each time
@@ -238,7 +253,7 @@ def vae(variance: float, seed: int) -> StoredStudy:
             "prior bits": learned.evaluate(create_code_loader(prior_config, model, test, train=False))[
                 "bits_per_image"
             ],
-            **judged(mean[:DRAWN], "reconstructions"),
+            **judged(mean[halves()[1]], "reconstructions"),
             **judged(pictures, "samples"),
             **judged(standard, "standard samples"),
         },
@@ -256,13 +271,16 @@ def collapse(seed: int) -> StoredStudy:
     blind = Trainer(AutoregressiveVAE(replace(base, feeding="none")), base)
     blind.fit(batches(), steps=STEPS["head start"])
     head_start = {name: value for name, value in blind.model.state_dict().items() if name.startswith("decoder.")}
-    numbers = {"blind decoder": blind.evaluate(BatchLoader(test, 500))["distortion"]}
+    numbers = {"head start": blind.evaluate(BatchLoader(test, 500))["distortion"]}
+    # Trained on as long as the others, so that only the latent makes a difference.
+    head_start = {name: value.clone() for name, value in head_start.items()}
+    blind.fit(batches(), steps=STEPS["collapse"])
+    numbers["blind decoder"] = blind.evaluate(BatchLoader(test, 500))["distortion"]
     history: dict[str, list[float]] = {}
     for feeding, bottleneck in itertools.product(("map", "last"), ("gaussian", "vq")):
         config = replace(base, feeding=feeding, bottleneck=bottleneck)
         trainer = Trainer(AutoregressiveVAE(config), config)
-        if feeding == "last":
-            trainer.model.load_state_dict(head_start, strict=False)
+        trainer.model.load_state_dict(head_start, strict=False)  # all alike: what differs is the feeding alone
         trainer.fit(batches(), steps=STEPS["collapse"])
         model, what = trainer.model.eval(), f"{bottleneck}, {feeding}"
         right, swapped = swap(model, test.tensors[0])
