@@ -201,3 +201,14 @@ def test_the_committed_runs_are_those_of_the_specification():
         assert int(run.usage.sum()) == 10_000 * 49, run.name
         assert all(math.isfinite(value) for value in run.evaluation.values()), run.name
         assert run.provenance["data"] == "mnist", run.name
+
+
+def test_the_committed_studies_are_those_of_the_specification():
+    found = stored_studies("")
+    assert {study.name for study in found} <= studies.studies().keys()
+    for study in found:
+        kind = study.name.partition("-")[0]
+        assert study.settings["steps"] == {what: studies.STEPS[what] for what in studies.USED[kind]}, study.name
+        assert study.settings["seed"] == int(study.name[-1]), study.name
+        assert study.provenance["data"] == "mnist", study.name
+        assert study.numbers["judge accuracy"] >= 0.99, study.name

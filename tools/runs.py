@@ -101,6 +101,9 @@ def perform_missing(prefix: str, part: int = 1, parts: int = 1, folder: Path = S
 def verify_study(name: str) -> int:
     """Perform one study again with its seed and compare its errors and rates; an exit status, as ``verify``."""
     siblings = stored_studies(name.rsplit("seed", 1)[0] + "seed")
+    if len(siblings) < 2:
+        print(f"{name}: the tolerance is the spread of its seeds, and fewer than two are stored. Remedy: make runs.")
+        return 2
     [old] = [study for study in siblings if study.name == name]
     new, status = studies()[name](), 0
     for what in {"MSE", "prior bits", "blind decoder"} & old.numbers.keys():  # each kind of study has one of them
