@@ -5,7 +5,7 @@ PORT ?= 8000
 PART ?= 1/1
 
 .DEFAULT_GOAL := help
-.PHONY: help env book serve test quick lint format clean colab-check runs sweep verify-runs bench quality coverage mutants repository requirements
+.PHONY: help env book pdf check-site serve test quick lint format clean colab-check runs sweep verify-runs bench quality coverage mutants repository requirements
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,6 +15,12 @@ env:  ## make or update .venv, the book's environment
 
 book: env  ## execute what changed and build the site into _build/html
 	@$(BIN)/python tools/build.py site
+
+pdf: env  ## print the built site as one PDF (needs Chromium; `make book` does it too)
+	@$(BIN)/python tools/pdf.py
+
+check-site: env  ## open every page of the built site in Chromium: links, contrast, weight … (LIGHTHOUSE=4: on four alone)
+	@$(BIN)/python tools/check_site.py $(if $(LIGHTHOUSE),--lighthouse $(LIGHTHOUSE))
 
 serve:  ## show the built site on http://127.0.0.1:8000 (PORT=… for another port)
 	@test -f _build/html/index.html || { echo "There is no site yet. Remedy: make book"; exit 1; }

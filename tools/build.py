@@ -165,18 +165,19 @@ def fill_times(book: Path) -> None:
 def site() -> int:
     """Build the site from the executed copies, warnings as errors, and print it as a PDF where there is a browser."""
     fill_times(BOOK)
-    browser = chromium.find()
+    path = chromium.find()
     config = yaml.safe_load((BOOK / "_config.yml").read_text(encoding="utf-8"))
     config["execute"]["execute_notebooks"] = "off"
-    config["sphinx"]["config"]["book_pdf"] = pdf.NAME if browser else ""
+    config["sphinx"]["config"]["book_pdf"] = pdf.NAME if path else ""
     (BOOK / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     jupyter_book = shutil.which("jupyter-book", path=Path(sys.executable).parent)
     command = [jupyter_book, "build", str(BOOK), "--path-output", str(ROOT), "-n", "-W", "--keep-going", "--all", "-q"]
+    shutil.rmtree(pdf.SITE, ignore_errors=True)  # pages that are no longer in the book
     status = subprocess.run(command, cwd=ROOT).returncode
     if status:
         return status
-    if browser:
-        with step(f"printing {pdf.NAME}"):
+    if path:
+        with step(f"printing {pdf.NAME}"), chromium.launch(path) as browser:
             pdf.make(browser)
     else:
         print(f"==> no PDF, and no link to one: there is no browser here. {chromium.REMEDY}.")

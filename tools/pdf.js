@@ -69,7 +69,9 @@ async ({ files, cover, site }) => {
   article.querySelectorAll(".cover a").forEach((link, i) => (entries[i].title = textOf(link)));
   return {
     entries,
-    unset: [...article.querySelectorAll("[data-mjx-error]")].map((fault) => fault.dataset.mjxError),
+    unset: [...article.querySelectorAll(".math")]
+      .filter((math) => !math.querySelector("mjx-container") || math.querySelector('[data-mjx-error], [fill="red"]'))
+      .map((math) => math.textContent.trim().slice(0, 100)),
     dangling: links.filter((href) => !document.getElementById(decodeURIComponent(href.slice(1)))),
   };
 };

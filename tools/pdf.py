@@ -21,7 +21,7 @@ from pypdf import PdfReader, PdfWriter
 from pypdf.generic import Fit
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 SITE = ROOT / "_build" / "html"
 NAME = "vqvae-book.pdf"
@@ -66,8 +66,8 @@ def with_bookmarks(document: PdfReader, entries: list[dict]) -> PdfWriter:
     return written
 
 
-def make(path: str, site: Path = SITE, root: Path = ROOT) -> Path:
-    """Print the site with the browser at a path; where the PDF is.
+def make(browser: Browser, site: Path = SITE, root: Path = ROOT) -> Path:
+    """Print a built site; where the PDF is.
 
     Raises:
         ValueError: an equation could not be set, or a link leads to no place in the PDF.
@@ -75,7 +75,7 @@ def make(path: str, site: Path = SITE, root: Path = ROOT) -> Path:
     config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
     files = [f"{page}.html" for page in toc_pages(root)]
     cover = {"title": config["title"], "lines": [config["author"], "Text under CC BY 4.0, code under the MIT licence."]}
-    with chromium.serve(site) as address, chromium.launch(path) as browser:
+    with chromium.serve(site) as address:
         page = browser.new_page(viewport={"width": WIDTH, "height": 1000}, color_scheme="light")
         page.emulate_media(media="print")
         page.goto(f"{address}/{files[0]}", wait_until="load")
@@ -93,12 +93,14 @@ def make(path: str, site: Path = SITE, root: Path = ROOT) -> Path:
 
 
 def main() -> int:
-    browser = chromium.find()
-    if browser is None or not (SITE / "index.html").exists():
-        missing = f"There is no browser here. {chromium.REMEDY}" if browser is None else "There is no site yet"
-        print(f"{missing}{'' if browser is None else '. Remedy: make book'}.", file=sys.stderr)
+    path = chromium.find()
+    if path is None:
+        print(f"There is no browser here. {chromium.REMEDY}.", file=sys.stderr)
         return 1
-    with step(f"printing {NAME}"):
+    if not (SITE / "index.html").exists():
+        print("There is no site yet. Remedy: make book", file=sys.stderr)
+        return 1
+    with step(f"printing {NAME}"), chromium.launch(path) as browser:
         made = make(browser)
     print(f"The PDF is at {made}, {made.stat().st_size / 1e6:.1f} MB")
     return 0

@@ -2,46 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
+import chromium
 import pytest
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make env")
 
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
 
 def browser_path() -> str:
-    """The browser that `VQVAE_BROWSER` names, else the first Chromium on PATH."""
-    named = os.environ.get("VQVAE_BROWSER")
-    if named:
-        assert Path(named).exists(), f"VQVAE_BROWSER is {named}, and no file is there"
-        return named
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.skip("no browser: install Chromium (Debian: apt-get install chromium) or name one in VQVAE_BROWSER")
-    return found
+    """The browser that the tests drive; without one they are left out, unless one is named."""
+    path = chromium.find()
+    if path is None:
+        pytest.skip(f"no browser. {chromium.REMEDY}")
+    return path
 
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[sync_api.Browser]:
     """Headless Chromium; each test opens its own page, with a fresh profile."""
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=browser_path(), args=FLAGS)
+    with chromium.launch(browser_path()) as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import shutil
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import build
+import check_site
+import chromium
 import ipywidgets
 import nbformat
 import notebooks
+import pdf
 import pytest
 import vendor
 import yaml
 from ipywidgets.embed import embed_data
+from pypdf import PdfReader
 
 from vqvae_lib.playground import playground
 
 EQUATIONS = r"""# Equations
+
+Two sums, and the [playground](playground.ipynb).
 
 $$k(z) = \arg\min_{j} \lVert z - e_j \rVert_2 \tag{2.1}$$
 
@@ -54,6 +57,7 @@ def book(tmp_path_factory) -> Path:
     chapters.mkdir()
     config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
     config["execute"]["execute_notebooks"] = "off"
+    config["sphinx"]["config"]["book_pdf"] = pdf.NAME
     (root / "_config.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
     pages = [{"file": "chapters/widget"}, {"file": "chapters/playground"}]
     (root / "_toc.yml").write_text(
@@ -73,19 +77,11 @@ def book(tmp_path_factory) -> Path:
     return root / "_build" / "html" / "chapters"
 
 
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture(scope="package")
 def served(book):
     """The book's address on a server of this machine."""
-    handler = functools.partial(QuietHandler, directory=book.parent)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/chapters"
-        server.shutdown()
+    with chromium.serve(book.parent) as address:
+        yield f"{address}/chapters"
 
 
 @pytest.fixture(params=["server", "disk"])
@@ -151,3 +147,98 @@ def test_the_playground_answers_in_a_built_page(watched, address, width):
     box = watched.locator(".vq-playground").bounding_box()
     assert box["x"] >= 0 and box["x"] + box["width"] <= width
     assert "embed-amd.js" not in scripts(watched)
+
+
+def test_the_book_is_one_pdf_with_bookmarks_contents_and_links(book, browser):
+    made = pdf.make(browser, site=book.parent, root=book.parent.parent.parent)
+    document = PdfReader(made)
+    assert [(entry.title, document.get_destination_page_number(entry)) for entry in document.outline] == [
+        ("Equations", 1),
+        ("Widget", 2),
+        ("Playground", 3),
+    ]
+    contents, equations, widget, playground = [page.extract_text() for page in document.pages]
+    assert [line.split()[-1] for line in contents.splitlines() if line.startswith(("Eq", "Wi", "Pl"))] == [
+        "2",
+        "3",
+        "4",
+    ]
+    assert "Inline" in equations
+    assert "on the site alone: page “Widget”" in widget
+    assert "on the site alone: page “Playground”" in playground
+    links = [link.get_object() for page in document.pages for link in page.get("/Annots", [])]
+    assert "/chapters-playground" in {link.get("/Dest") for link in links}
+    assert not [link for link in links if "127.0.0.1" in str(link)]
+
+
+@pytest.mark.parametrize("fault", [r"\nosuchthing", r"\frac{"])
+def test_an_equation_that_is_not_set_is_not_printed(book, browser, tmp_path, fault):
+    site = shutil.copytree(book.parent, tmp_path / "site")
+    page = site / "chapters" / "equations.html"
+    page.write_text(page.read_text(encoding="utf-8").replace(r"\lVert", fault), encoding="utf-8")
+    with pytest.raises(ValueError, match="not set"):
+        pdf.make(browser, site=site, root=book.parent.parent.parent)
+
+
+def test_the_pages_of_the_book_are_without_fault(book, browser):
+    if not vendor.fetch(vendor.TESTS):
+        pytest.skip("axe-core could not be fetched: it needs npm and its registry")
+    pdf.make(browser, site=book.parent, root=book.parent.parent.parent)  # the pages link it
+    with chromium.serve(book.parent) as address:
+        pages = check_site.check(browser, address, book.parent)
+    assert {page.name: page.faults for page in pages if page.faults} == {}
+    assert {"index.html", "search.html", "chapters/widget.html"} <= {page.name for page in pages}
+    assert [page.name for page in pages if page.facts.get("widgets")] == [
+        "chapters/playground.html",
+        "chapters/widget.html",
+    ]
+
+
+BAD_PAGE = """<!doctype html><html data-theme="light"><head><title></title></head><body><main>
+<h1>One</h1><h1>Two</h1><p style="color: #ddd; background: #fff; width: 500px">Pale, and wide.</p>
+<a href="nowhere.html">gone</a> <a href="bad.html#nowhere">no such place</a> <a href="bad.html#here">here</a>
+<i id="here"></i><i class="math">e^{2</i><img src="big.png" alt=""><img src="missing.png" alt="">
+<img src="http://elsewhere.invalid/a.png" alt="">
+</main><script>
+const dark = matchMedia("(prefers-color-scheme: dark)");
+dark.onchange = () => (document.documentElement.dataset.theme = dark.matches ? "dark" : "light");
+console.warn("a warning");
+nothing.there();
+</script></body></html>"""
+
+
+def test_each_fault_of_a_page_is_found(browser, tmp_path):
+    if not vendor.fetch(vendor.TESTS):
+        pytest.skip("axe-core could not be fetched: it needs npm and its registry")
+    (tmp_path / "bad.html").write_text(BAD_PAGE, encoding="utf-8")
+    (tmp_path / "index.html").write_text('<meta http-equiv="Refresh" content="0; url=gone.html" />', encoding="utf-8")
+    (tmp_path / "big.png").write_bytes(bytes(check_site.MOST_BYTES))
+    with chromium.serve(tmp_path) as address:
+        index, bad = check_site.check(browser, address, tmp_path)
+    assert index.faults == ["dead link: gone.html"]
+    expected = [
+        "console: a warning",
+        "script: nothing is not defined",
+        "404: ",
+        "asks another host: http://elsewhere.invalid/a.png",
+        "axe-core, light: color-contrast",
+        "axe-core, dark: color-contrast",
+        "scrolls sideways",
+        "2 headings of the first level",
+        "an equation is not set: e^{2",
+        "no lang",
+        "no title",
+        "no description",
+        "no favicon",
+        "weighs 601 KB",
+        "dead link: nowhere.html",
+        "dead link: bad.html has no #nowhere",
+    ]
+    assert [start for start in expected if not any(fault.startswith(start) for fault in bad.faults)] == []
+    assert not [fault for fault in bad.faults if "#here" in fault]
+
+
+def test_a_share_for_lighthouse_spans_light_and_heavy_pages():
+    pages = [check_site.Page(str(i), weight=i) for i in range(10)]
+    assert [page.weight for page in check_site.share(pages, 3)] == [9, 6, 3]
+    assert check_site.share(pages, None) == check_site.share(pages, 20) == pages
