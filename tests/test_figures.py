@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from vqvae_lib import BatchLoader, figures, visualize_codebook_usage, visualize_reconstruction
-from vqvae_lib.figures import COLOURS, canvas, image_grid, show_image, style, usage_histogram
+from vqvae_lib.figures import COLOURS, canvas, image_grid, prior, show_image, style, usage_histogram
 from vqvae_lib.figures.style import small_png
 
 LIBRARY = project.ROOT / "vqvae_lib"
@@ -144,6 +144,92 @@ def test_a_notebook_shows_the_books_figures_small_and_others_as_before(monkeypat
 @pytest.mark.parametrize("colour", COLOURS)
 def test_every_colour_stands_out_from_the_paper(colour):
     assert (luminance(figures.style.PAPER) + 0.05) / (luminance(colour) + 0.05) >= 3
+
+
+# --- the prior (chapter 6) --------------------------------------------------------------------------------------------
+
+SEES = torch.zeros(4, 4, dtype=torch.bool)
+SEES[1, 0] = SEES[2, 0] = SEES[3, 2] = True  # of six earlier pairs three are seen
+
+
+def test_masks_are_written_out_and_their_middle_is_framed():
+    kernel = torch.tensor([[1, 1, 1], [1, 0, 0], [0, 0, 0]])
+    (axis,) = drawn(prior.masks({"kind A": kernel})).axes
+    assert [text.get_text() for text in axis.texts] == [str(int(v)) for v in kernel.flatten()]
+    assert title_of(axis) == "kind A"
+    (frame,) = axis.patches
+    assert frame.get_xy() == (0.5, 0.5)
+
+
+def test_a_field_tells_seen_from_earlier_from_later():
+    seen = torch.zeros(2, 3, dtype=torch.bool)
+    seen[0, 1] = True
+    figure = drawn(prior.fields({"a": seen, "b": ~seen}, (1, 1)))
+    assert figure.axes[0].images[0].get_array().tolist() == [[1, 2, 1], [1, 0, 0]]
+    assert figure.axes[0].patches[0].get_xy() == (0.5, 0.5)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(prior.MEANINGS)
+
+
+def test_causality_shows_every_pair():
+    figure = drawn(prior.causality({"one": SEES, "other": SEES.T}))
+    assert figure.axes[0].images[0].get_array().tolist() == [[0, 0, 0, 0], [2, 0, 0, 0], [2, 1, 0, 0], [1, 1, 2, 0]]
+    assert "in reading order" in figure.axes[1].get_xlabel()
+
+
+def test_a_learning_curve_names_its_levels():
+    figure = drawn(prior.learning([1, 2, 3], [5.0, 3.0, 2.0], {"uniform": 5.0, "table": 4.0}))
+    assert [text.get_text() for text in figure.legends[0].get_texts()][1:] == ["uniform", "table"]
+    assert figure.axes[0].get_ylim()[1] > 5
+
+
+def test_the_bits_of_an_image_stand_below_its_map():
+    bits = torch.tensor([[[1.0, 2.0], [0.5, 0.0]], [[4.0, 1.0], [1.0, 1.0]]])
+    figure = drawn(prior.surprise(torch.rand(2, 1, 8, 8), bits))
+    assert [axis.get_xlabel() for axis in figure.axes[2:4]] == ["4 bits", "7 bits"]  # 3.5 goes to the even one
+    assert all(axis.images[0].get_clim() == (0, 4) for axis in figure.axes[2:4])
+
+
+def test_choices_are_ranked_by_the_first_panel():
+    panels = {"T = 1": torch.tensor([0.1, 0.7, 0.2]), "T = 0": torch.tensor([0.0, 1.0, 0.0])}
+    first, second = drawn(prior.choices(panels)).axes
+    assert [bar.get_height() for bar in first.patches] == pytest.approx([70, 20, 10])
+    assert [bar.get_height() for bar in second.patches] == pytest.approx([100, 0, 0])
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_prices_go_through_the_means_over_seeds_and_span_their_range(seeds):
+    points = {
+        K: ({"nominal": [49.0 * i] * seeds, "learned": [20.0 * i + s for s in range(seeds)]}, [0.1 / i] * seeds)
+        for i, K in enumerate((2, 4, 8), start=1)
+    }
+    (axis,) = drawn(prior.prices(points, {"another": (30.0, 0.08)})).axes
+    learned = axis.lines[1]
+    assert learned.get_xdata() == pytest.approx([20 * i + (seeds - 1) / 2 for i in (1, 2, 3)])
+    assert [text.get_text() for text in axis.texts] == ["K = 2", "K = 4", "K = 8"]
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["nominal", "learned", "another"]
+
+
+@pytest.mark.parametrize("sizes", [[16], [8, 32, 128]])
+def test_quality_has_a_line_for_each_kind_and_the_floor(sizes):
+    points = {K: {"samples": [9.0, 11.0], "independent": [90.0, 90.0]} for K in sizes}
+    figure = drawn(prior.quality(points, 0.5, "distance"))
+    (axis,) = figure.axes
+    assert axis.lines[0].get_ydata() == pytest.approx([10] * len(sizes))
+    assert axis.lines[-1].get_ydata() == [0.5, 0.5]
+    assert [label.get_text() for label in axis.get_xticklabels()] == [str(size) for size in sizes]
+    assert len(figure.legends[0].get_texts()) == 3
+
+
+def test_shares_by_class_are_means_over_seeds():
+    (axis,) = drawn(prior.by_class([[0.9, 0.5, 1.0], [0.7, 0.5, 1.0]], 0.95, "redrawn")).axes
+    assert [bar.get_height() for bar in axis.patches] == pytest.approx([80, 50, 100])
+
+
+def test_the_given_part_of_a_completion_is_marked_where_it_was_given():
+    rows = [torch.rand(2, 1, 8, 8)] * 3
+    axes = drawn(prior.completions(rows, ["image", "drawn", "drawn"], given=4, first=1)).axes
+    assert [len(axis.lines) for axis in axes] == [0, 0, 1, 1, 1, 1]
+    assert axes[2].lines[0].get_ydata() == [3.5, 3.5]
 
 
 # --- what holds for every module of figures ---------------------------------------------------------------------------

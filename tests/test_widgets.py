@@ -183,6 +183,45 @@ def test_without_any_run_the_remedy_is_named(tmp_path):
     assert "make sweep" in widgets.explore_sweep(tmp_path).data
 
 
+# --- pictures step by step --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stack", [pytest.param(True, marks=pytest.mark.skipif(not HAS_STACK, reason="7")), False])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_each_step_shows_its_own_frame_and_text(stack, channels, monkeypatch):
+    if not stack:
+        monkeypatch.delattr(ipywidgets, "Stack", raising=False)
+    frames = [torch.full((2, channels, 4, 4), i / 255) for i in range(5)]
+    widget = widgets.step_through(frames, [f"frame <{i}>" for i in range(5)], "codes drawn")
+    slider, shown = widget.children
+    assert slider.description == "codes drawn"
+    assert [label for label, _ in slider.options] == ["0", "1", "2", "3", "4"]
+    for i in (0, 4, 2, 3, 1):
+        slider.value = i
+        panel = shown
+        if stack:
+            [link] = [link for link in live_links() if link.target[0] is shown]
+            assert (link.source, link.target[1]) == ((slider, "index"), "selected_index")
+            panel = shown.children[slider.index]
+        assert alts(panel.value) == [f"frame <{i}>"]
+        assert f"codes drawn {i} of 4" in panel.value
+        [picture] = pictures(panel.value)
+        assert picture.shape[:2] == (4, 8)
+        assert (picture == i).all()
+
+
+def test_the_step_shown_first_is_the_one_that_the_slider_points_at():
+    widget = widgets.step_through([torch.zeros(1, 1, 4, 4)] * 5, list("abcde"), "step")
+    slider, shown = widget.children
+    assert not HAS_STACK or shown.selected_index == slider.index
+
+
+@pytest.mark.parametrize(("frames", "texts"), [(0, 0), (1, 2), (2, 1)])
+def test_frames_need_a_text_each(frames, texts):
+    with pytest.raises(ValueError, match=f"{frames} frames and {texts} texts"):
+        widgets.step_through([torch.zeros(1, 1, 4, 4)] * frames, ["text"] * texts, "step")
+
+
 # --- its figures ------------------------------------------------------------------------------------------------------
 
 
