@@ -36,6 +36,24 @@ OTHERS = {
 # Things of the library that a page builds for itself, in a form of its own.
 BUILT = {"01_maths": {"gaussian_kl"}}  # the mean over rows; the library's gives every number
 
+# Numbers with a decimal point or a percent sign that are typed in the prose and are no results of ours.
+TYPED = {
+    "chapters/01_maths": {"1.44": "bits in a nat"},
+    "chapters/03_encoder_decoder": {"2.25": "9/4, counted from the layers"},
+    "chapters/04_training": {"0.9": "a setting that an exercise asks for"},
+    "chapters/how_checked": {"1.32": "the version of a package"},
+    "chapters/solutions/04_training": {"0.87": "(1 + t)/(10 + t) at t = 60"},
+}
+# In prose these hold numbers that are not results: code, equations, links' targets, and references to equations,
+# exercises and papers.
+NO_RESULT = re.compile(
+    r"`[^`]*`|\$\$.*?\$\$|\\begin\{align\}.*?\\end\{align\}|\$[^$]*\$|\]\([^)]*\)"
+    r"|\(\d+\.\d+[a-z]?\)|(?i:exercises?|equations?) \d+\.\d+|(?:arXiv|doi):\S+",
+    re.DOTALL,
+)
+DECIMAL = re.compile(r"(?<![\w.])(?:\d[\d,]*)?\.\d+(?:\s?%)?|\b\d[\d,]*\s?%")
+QUOTES = re.compile(r"\bpaper\b|https://|arXiv:|doi:")  # a paragraph with one of these may give the numbers of others
+
 
 def prose_and_code(path) -> tuple[str, list[str]]:
     """The Markdown of a page without fenced blocks, and the sources of its code cells."""
@@ -91,6 +109,32 @@ def test_names_in_the_prose_exist(path, library_words):
 def test_a_name_that_does_not_exist_is_found(library_words):
     prose = "`kmeans` and `VQVAE.encode(x)`, but `nearest_codes`, `VQVAE.encoded(x)`, `make book` and ``x``"
     assert unknown_names(prose, library_words) == {"nearest_codes", "VQVAE.encoded"}
+
+
+def number(text: str) -> float:
+    value = float(text.rstrip("% ").replace(",", ""))
+    return value / 100 if text.endswith("%") else value
+
+
+def typed_results(prose: str, code: list[str]) -> list[str]:
+    """Decimals and shares in the prose that are neither settings, which the page's code has too, nor quoted."""
+    settings = {float(found) for source in code for found in re.findall(r"(?<![\w.])\d*\.?\d+(?:e-?\d+)?", source)}
+    own = [part for part in prose.split("\n\n") if not QUOTES.search(part)]
+    found = DECIMAL.findall(NO_RESULT.sub(" ", "\n\n".join(own)))
+    return [text for text in found if number(text) not in settings]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(project.ROOT / "chapters").as_posix())
+def test_no_result_is_typed(path):
+    """Sentences about results are made by the run that shows them; see CONTRIBUTING."""
+    page = path.relative_to(project.ROOT).with_suffix("").as_posix()
+    assert [text for text in typed_results(*prose_and_code(path)) if text not in TYPED.get(page, {})] == []
+
+
+def test_a_typed_result_is_found_and_settings_equations_and_quotations_are_not():
+    prose = "At 0.25 the error is .0021, with 84 % of the codes.\n\nEquation (1.5), exercise 2.4, $x > 0.3$, `0.7`.\n\n"
+    quoted = "The paper reports 4.67 bits.\n\nA test on 12.5 images, in 2.5 s."
+    assert typed_results(prose + quoted, ["fit(beta=0.25)"]) == [".0021", "84 %", "12.5", "2.5"]
 
 
 @pytest.mark.parametrize("path", project.chapters(), ids=lambda path: path.stem + path.parent.name)
