@@ -88,6 +88,7 @@ def visit(browser: Browser, address: str, name: str, site: Path) -> Page:
     """Open a page, light and dark, wide and narrow; what there is to say of it alone."""
     page, loaded = Page(name), set()
     tab = browser.new_page(viewport=WIDE, color_scheme="light", reduced_motion="reduce")
+    tab.set_default_timeout(chromium.PATIENCE)
     listen(tab, address, page, loaded)
     tab.goto(f"{address}/{name}", wait_until="networkidle")
     tab.evaluate("window.MathJax?.startup?.promise.then(() => true)")

@@ -26,6 +26,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+PATIENCE = 120_000  # ms, for a page on a busy machine
 REMEDY = "Remedy: install Chromium (Debian: apt-get install chromium) or name one in VQVAE_BROWSER"
 
 

@@ -77,6 +77,7 @@ def make(browser: Browser, site: Path = SITE, root: Path = ROOT) -> Path:
     cover = {"title": config["title"], "lines": [config["author"], "Text under CC BY 4.0, code under the MIT licence."]}
     with chromium.serve(site) as address:
         page = browser.new_page(viewport={"width": WIDTH, "height": 1000}, color_scheme="light")
+        page.set_default_timeout(chromium.PATIENCE)
         page.emulate_media(media="print")
         page.goto(f"{address}/{files[0]}", wait_until="load")
         found = page.evaluate(
