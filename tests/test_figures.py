@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from vqvae_lib import BatchLoader, figures, visualize_codebook_usage, visualize_reconstruction
-from vqvae_lib.figures import COLOURS, canvas, image_grid, prior, show_image, style, usage_histogram
+from vqvae_lib.figures import COLOURS, canvas, image_grid, prior, show_image, style, usage_histogram, vae
 from vqvae_lib.figures.style import small_png
 
 LIBRARY = project.ROOT / "vqvae_lib"
@@ -230,6 +230,75 @@ def test_the_given_part_of_a_completion_is_marked_where_it_was_given():
     axes = drawn(prior.completions(rows, ["image", "drawn", "drawn"], given=4, first=1)).axes
     assert [len(axis.lines) for axis in axes] == [0, 0, 1, 1, 1, 1]
     assert axes[2].lines[0].get_ydata() == [3.5, 3.5]
+
+
+# --- VAE and VQ-VAE (chapter 7) ---------------------------------------------------------------------------------------
+
+
+def legend(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_bits_back_draws_the_difference_and_the_finest_bins_last():
+    widths, sent, returned = torch.tensor([1.0, 0.1]), torch.tensor([3.0, 6.0]), torch.tensor([1.0, 4.5])
+    figure = drawn(
+        vae.bits_back(torch.tensor([0.1, 1.0]), {"mean 0": torch.tensor([2.0, 0.0])}, widths, sent, returned, 1.5)
+    )
+    left, right = figure.axes
+    assert [line.get_label() for line in right.lines] == ["sent", "given back", "difference", "KL"]
+    assert right.lines[2].get_ydata() == pytest.approx([2, 1.5])
+    assert right.get_xlim()[0] > right.get_xlim()[1]
+    assert "standard deviation" in left.get_xlabel()
+
+
+def test_training_draws_what_a_run_has():
+    steps = [1, 2, 3]
+    runs = {
+        "VAE": {"error": (steps, [0.3, 0.2, 0.1]), "rate": (steps, [1, 2, 3])},
+        "codes": {"rate": (steps, [9, 9, 9])},
+    }
+    figure = drawn(vae.training(runs))
+    assert [len(line.get_xdata()) for axis in figure.axes for line in axis.lines] == [3, 0, 3, 3]
+    assert legend(figure) == ["VAE", "codes"]
+
+
+def test_a_map_of_the_kl_is_in_bits_and_its_numbers_are_ranked():
+    kl = torch.tensor([[[0.1, 0.0]], [[0.3, 0.02]]])  # (d, h, w) in nats
+    figure = drawn(vae.kl_maps(kl))
+    assert np.asarray(figure.axes[0].images[0].get_array()) * np.log(2) == pytest.approx(np.array([[0.4, 0.02]]))
+    assert list(figure.axes[1].lines[0].get_ydata()) == pytest.approx([0.3, 0.1, 0.02, 1e-6])
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_tradeoffs_go_through_the_means_over_seeds_and_span_their_ranges(seeds):
+    settings = {f"K = {K}": ([10.0 * K + s for s in range(seeds)], [1 / K] * seeds) for K in (2, 4)}
+    figure = drawn(vae.tradeoff({"a": settings, "b": settings}, x="bits", y="error", named=["b"], level=("data", 0.3)))
+    (axis,) = figure.axes
+    line, _, bars = axis.containers[0]
+    assert line.get_xdata() == pytest.approx([20 + (seeds - 1) / 2, 40 + (seeds - 1) / 2])
+    assert np.ptp(bars[0].get_segments()[0], axis=0) == pytest.approx([seeds - 1, 0])
+    assert [text.get_text() for text in axis.texts] == ["K = 2", "K = 4"]
+    assert sorted(legend(figure)) == ["a", "b", "data"]
+
+
+def test_bits_at_equal_error_leave_out_what_is_not_known():
+    rows = {"K = 8": {"one": 50.0, "other": 80.0}, "K = 16": {"one": float("nan"), "other": float("nan")}}
+    figure = drawn(vae.equal_error(rows))
+    (axis,) = figure.axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == list(rows)
+    assert axis.lines[0].get_xdata()[0] == 50
+    assert len(axis.collections[0].get_segments()) == 1 and len(axis.collections[1].get_segments()) == 0
+
+
+def test_dots_have_a_row_a_name_and_a_mark_a_seed():
+    panels = {"paid": {"VAE, map": [3.0, 5.0], "VQ, map": [31.0]}, "used": {"VAE, map": [0.0, 1.0]}}
+    figure = drawn(vae.dots(panels, x=["nats", "nats"], scales=["log", "symlog"], levels={"paid": ("the floor", 2.0)}))
+    paid, used = figure.axes
+    assert [label.get_text() for label in paid.get_yticklabels()] == ["VAE, map", "VQ, map"]
+    assert [list(line.get_xdata()) for line in paid.lines] == [[3, 5], [31], [2, 2]]
+    assert len({line.get_marker() for line in paid.lines[:2]}) == 2
+    assert paid.texts[0].get_text() == "the floor"
+    assert (paid.get_xscale(), used.get_xscale(), len(used.lines)) == ("log", "symlog", 1)
 
 
 # --- what holds for every module of figures ---------------------------------------------------------------------------

@@ -30,8 +30,6 @@ FORK = {"GITHUB_REPOSITORY": "Someone/fork", "GITHUB_SHA": "0" * 40}
 # Names in the prose that are neither the library's nor in the page's own code.
 OTHERS = {
     "VQModel": "of diffusers",
-    "mu": "of the VAE, a chapter that is planned",
-    "log_var": "of the VAE, a chapter that is planned",
 }
 # Things of the library that a page builds for itself, in a form of its own.
 BUILT = {"01_maths": {"gaussian_kl"}}  # the mean over rows; the library's gives every number
