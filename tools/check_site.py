@@ -218,13 +218,14 @@ def main() -> int:
         return 2
     if not vendor.fetch(vendor.TESTS):
         return 2
+    if arguments.lighthouse != 0:
+        install_lighthouse()
     with chromium.serve(site) as address:
         with step("opening every page"), chromium.launch(path) as browser:
             pages = check(browser, address, site)
         asked = share([page for page in pages if page.facts], arguments.lighthouse)
         if asked:
-            with step(f"Lighthouse on {len(asked)} pages"):
-                install_lighthouse()
+            with step(f"Lighthouse on {len(asked)} of {len(pages)} pages"):
                 hold_lighthouse(asked, address, path)
     for page in pages:
         marks = ", Lighthouse 100" if page in asked and not page.faults else ""
