@@ -222,7 +222,8 @@ def test_quality_has_a_line_for_each_kind_and_the_floor(sizes):
 
 def test_shares_by_class_are_means_over_seeds():
     (axis,) = drawn(prior.by_class([[0.9, 0.5, 1.0], [0.7, 0.5, 1.0]], 0.95, "redrawn")).axes
-    assert [bar.get_height() for bar in axis.patches] == pytest.approx([80, 50, 100])
+    assert axis.lines[0].get_ydata() == pytest.approx([80, 50, 100])
+    assert axis.get_ylim()[0] < 50
 
 
 def test_the_given_part_of_a_completion_is_marked_where_it_was_given():

@@ -191,17 +191,19 @@ def by_class(shares: Sequence[Sequence[float]], level: float, level_name: str) -
     """Draw the share of right ones in each class: one list a seed, each a number in [0, 1] a class.
 
     Args:
-        shares: what to draw; a bar is a mean, a line the range over seeds.
+        shares: what to draw; a dot is a mean, a line the range over seeds.
         level: a share to compare with.
         level_name: what it is.
     """
     values = 100 * np.array(shares)  # (seeds, classes)
+    classes = range(values.shape[1])
     figure, [[axis]] = canvas(height=2.8)
-    axis.bar(range(values.shape[1]), values.mean(0), color=BLUE, linewidth=0, label="samples, mean over seeds")
-    axis.vlines(range(values.shape[1]), values.min(0), values.max(0), color=INK, linewidth=2, label="range over seeds")
+    axis.vlines(classes, values.min(0), values.max(0), color=INK, linewidth=2, label="range over seeds")
+    axis.plot(classes, values.mean(0), MARKERS[0], color=BLUE, markersize=7, label="samples, mean over seeds")
     axis.axhline(100 * level, color=ORANGE, linestyle="--", linewidth=1.2, label=level_name)
-    axis.set(xlabel="class asked for", ylabel="recognised as it (%)", ylim=(0, 103))
-    axis.set_xticks(range(values.shape[1]))
+    axis.set(xlabel="class asked for", ylabel="recognised as it (%)")
+    axis.set_ylim(min(values.min(), 100 * level) - 3, 100.5)
+    axis.set_xticks(classes)
     axis.grid(axis="x", visible=False)
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     return figure
