@@ -90,8 +90,8 @@ class _BookFigure(Figure):
     """A figure that a notebook shows as :func:`small_png` makes it."""
 
 
-def small_png(figure: Figure, colours: int = 128, dpi: float | None = None) -> bytes:
-    """Return a figure as a PNG with a palette: a third to a half of the bytes, and no difference to the eye.
+def small_png(figure: Figure, colours: int = 256, dpi: float | None = None) -> bytes:
+    """Return a figure as a PNG with a palette: about a third of the bytes, and no difference to the eye.
 
     Args:
         figure: to be drawn.
@@ -100,9 +100,14 @@ def small_png(figure: Figure, colours: int = 128, dpi: float | None = None) -> b
     """
     whole, small = io.BytesIO(), io.BytesIO()
     figure.savefig(whole, format="png", dpi=dpi or "figure", bbox_inches="tight")
-    # This method keeps rare colours (one thin line, one outlined cell), which the usual one mixes into others.
-    palette = Image.open(whole).convert("RGB").quantize(colours, Image.Quantize.MAXCOVERAGE)
-    palette.save(small, format="PNG", optimize=True)
+    image = Image.open(whole).convert("RGB")
+    # Half of the palette for the commonest colours, as they are: areas keep their shade. The other half far apart: rare
+    # colours (one thin line, one outlined cell) are not mixed into others.
+    common = sorted(image.getcolors(image.width * image.height), reverse=True)[: colours // 2]
+    rest = image.quantize(colours - len(common), Image.Quantize.MAXCOVERAGE).getpalette()
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([*(part for _, colour in common for part in colour), *rest])
+    image.quantize(palette=palette, dither=Image.Dither.NONE).save(small, format="PNG", optimize=True)
     return small.getvalue()
 
 
