@@ -35,7 +35,7 @@ __all__ = ["TrainExplorer", "explore_sweep", "failed", "step_through", "train_ex
 
 RULES = {"moving averages (EMA)": "ema", "gradient": "gradient"}
 MOST_CODES = 1 << 14  # more would fill a small machine's memory before an error could be shown
-HALF = "flex:1 1 15em;min-width:0;max-width:24em"  # beside its neighbour, or above it where there is less room
+HALF = "flex:1 1 15em;min-width:0;width:100%;max-width:24em"  # beside its neighbour, or above it on a narrow screen
 MOST_CURVES = 6  # in one figure: more can't be told apart
 FAILED = 0.5  # share of the pixels' variance; on MNIST one fixed picture for all images loses .7 of it at best
 
