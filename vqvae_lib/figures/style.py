@@ -90,7 +90,7 @@ class _BookFigure(Figure):
     """A figure that a notebook shows as :func:`small_png` makes it."""
 
 
-def small_png(figure: Figure, colours: int = 256, dpi: float | None = None) -> bytes:
+def small_png(figure: Figure, colours: int = 128, dpi: float | None = None) -> bytes:
     """Return a figure as a PNG with a palette: about a third of the bytes, and no difference to the eye.
 
     Args:
