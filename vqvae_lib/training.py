@@ -47,6 +47,7 @@ log = logging.getLogger(__name__)
 FORMAT = 2  # of the checkpoint files
 PARTS = {"config": dict, "model": dict, "optimizer": dict, "scaler": dict, "history": dict, "step": int, "plan": tuple}
 PARTS |= {"window": int, "counted": int, "sums": dict}  # what a checkpoint holds besides its format
+MOMENT = 1.5  # seconds of work in a notebook that pass without a word
 KEEP = 25  # steps between two copies of a sound state, to which a step that fails goes back
 
 
@@ -556,20 +557,24 @@ def _accumulate(sums: dict[str, Tensor], results: dict[str, Tensor], weight: int
 
 
 class _Progress:
-    """A tqdm bar that is gone when the work is done; in a notebook a line with the steps stays in its place."""
+    """A tqdm bar that is gone when the work is done.
+
+    In a notebook, where the work takes longer than a moment, a line with the steps stays in its place.
+    """
 
     def __init__(self, total: int, label: str) -> None:
         shell = sys.modules.get("IPython")
         kernel = getattr(shell.get_ipython(), "kernel", None) if shell else None
         self._line = _CellLine() if kernel is not None else None
-        self._bar = tqdm(total=total, desc=label, leave=False, file=self._line or sys.stderr, mininterval=0.5)
+        options = {"file": sys.stderr} if self._line is None else {"file": self._line, "delay": MOMENT}
+        self._bar = tqdm(total=total, desc=label, leave=False, mininterval=0.5, **options)
 
     def __enter__(self) -> _Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bar.close()
-        if self._line is not None:  # an empty output would show as an empty box on the page
+        if self._line is not None and self._line.shown:  # an empty output would show as an empty box on the page
             self._line.write(f"{self._bar.desc}: {self._bar.n} steps")
 
     def advance(self, steps: int, numbers: dict[str, float] | None = None) -> None:
@@ -582,13 +587,15 @@ class _CellLine:
     """A file of one line: what is written last is what the notebook's cell shows."""
 
     def __init__(self) -> None:
-        from IPython.display import display  # only there when a notebook runs
-
-        self._handle = display({"text/plain": ""}, raw=True, display_id=True)
+        self.shown = None
 
     def write(self, text: str) -> None:
+        from IPython.display import display  # only there when a notebook runs
+
         if line := text.strip("\r\n"):
-            self._handle.update({"text/plain": line.strip()}, raw=True)
+            if self.shown is None:
+                self.shown = display({"text/plain": ""}, raw=True, display_id=True)
+            self.shown.update({"text/plain": line.strip()}, raw=True)
 
     def flush(self) -> None:
         pass

@@ -41,6 +41,7 @@ COLOURS = (BLUE, ORANGE, GREEN, PURPLE, INK, GREY)
 MARKERS = ("o", "s", "^", "D", "v", "x")  # so that no line is told apart by colour alone
 HEAT = LinearSegmentedColormap.from_list("book", ["#f4f1e8", "#e8b56a", ORANGE, "#8c3f3a", INK])
 WIDTH = 7.2  # inches, the width of the text
+GRID_DPI = 110  # of grids of small images, which have no finer detail; they are the heaviest pictures of a page
 
 _RC = {
     "figure.dpi": 144,
@@ -172,6 +173,7 @@ def image_grid(rows: Sequence[Tensor], labels: Sequence[str], *, titles: Sequenc
     columns = len(rows[0])
     side = (WIDTH - 0.9) / columns
     figure, axes = canvas(len(rows), columns, height=side * len(rows) + (0.3 if titles else 0.1))
+    figure.set_dpi(GRID_DPI)
     for i, (images, label) in enumerate(zip(rows, labels, strict=True)):
         for j in range(columns):
             show_image(axes[i, j], images[j], titles[j] if titles and i == 0 else "")
