@@ -97,6 +97,14 @@ def test_a_grid_names_its_rows_and_titles_its_columns():
         image_grid(rows, ["one name for two rows"])
 
 
+def test_a_grid_of_images_is_shown_with_fewer_dots_than_a_plot():
+    """Such grids are the heaviest pictures of a page, and have no fine detail."""
+    widths = []
+    for figure in (image_grid([torch.rand(3, 1, 28, 28)], ["row"]), canvas()[0]):
+        widths.append(Image.open(io.BytesIO(small_png(figure))).width / figure.get_size_inches()[0])
+    assert widths[0] < 0.9 * widths[1]
+
+
 def test_an_image_is_shown_on_a_scale_from_0_to_1():
     figure, [[axis]] = canvas()
     show_image(axis, torch.full((1, 4, 4), 1.5, requires_grad=True))

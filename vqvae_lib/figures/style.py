@@ -100,7 +100,7 @@ def small_png(figure: Figure, colours: int = 128, dpi: float | None = None) -> b
         dpi: dots an inch; the figure's own if not given.
     """
     whole, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(whole, format="png", dpi=dpi or "figure", bbox_inches="tight")
+    figure.savefig(whole, format="png", dpi=dpi or figure.dpi, bbox_inches="tight")
     image = Image.open(whole).convert("RGB")
     # Half of the palette for the commonest colours, as they are: areas keep their shade. The other half far apart: rare
     # colours (one thin line, one outlined cell) are not mixed into others.
