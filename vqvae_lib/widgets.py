@@ -94,7 +94,10 @@ def failed(run: StoredRun) -> bool:
 def _slider(name: str, values: Sequence[float]) -> ipywidgets.SelectionSlider:
     options = [(f"{value:g}", value) for value in values]
     wide = ipywidgets.Layout(width="100%", max_width="32em")
-    return ipywidgets.SelectionSlider(description=name, options=options, index=len(options) // 2, layout=wide)
+    whole = {"description_width": "initial"}  # the name is not cut off
+    return ipywidgets.SelectionSlider(
+        description=name, options=options, index=len(options) // 2, layout=wide, style=whole
+    )
 
 
 def _follow(stack: Any, slider: ipywidgets.SelectionSlider) -> Any:
@@ -419,7 +422,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _strip(caption: str, images: Tensor, alt: str) -> str:
     """Images side by side under their caption, enlarged without smoothing."""
-    image = _image(png_strip(images), alt, "width:100%;max-width:40em;image-rendering:pixelated")
+    image = _image(png_strip(images), alt, "width:40em;max-width:100%;image-rendering:pixelated")
     return f'<figure style="margin:.3em 0">{image}<figcaption>{escape(caption)}</figcaption></figure>'
 
 
