@@ -18,12 +18,11 @@ import sys
 import time
 from pathlib import Path
 
-from studies import studies
+from studies import SEEDS, studies
 
 from vqvae_lib import VQVAEConfig
 from vqvae_lib.stored import FOLDER, STUDIES, record_run, stored_run, stored_runs, stored_studies
 
-SEEDS = (0, 1, 2)
 SWEEP = "sweep-"  # chapter 5: one short run for each size of codebook, each beta and each seed
 SWEEP_SIZES, SWEEP_BETAS, SWEEP_STEPS = (4, 16, 64, 256, 1024, 4096), (0, 0.1, 0.25, 1, 2, 4), 234
 SWEEP_POINTS = 24  # of each learning curve: 108 runs are shipped with the library

@@ -123,6 +123,16 @@ def in_parts(function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
     return torch.cat([function(part) for part in inputs.split(500)])
 
 
+def prices(trainer: Trainer, model: VQVAE) -> dict[str, float]:
+    """Bits an image under a learned prior: of all test images, and of some that it was trained on."""
+    train, test = data()
+    parts = {"prior bits": test, "prior bits, training images": train.subset(slice(0, 2000))}
+    return {
+        name: trainer.evaluate(create_code_loader(trainer.config, model, part, train=False))["bits_per_image"]
+        for name, part in parts.items()
+    }
+
+
 def prior(size: int, seed: int) -> StoredStudy:
     """Bits of an image's codes under no prior, one table, a table a position, and a learned prior; samples of two."""
     start, (train, test) = time.perf_counter(), data()
@@ -149,10 +159,7 @@ def prior(size: int, seed: int) -> StoredStudy:
             "nominal bits": bits.nominal,
             "entropy bits": bits.entropy,
             "position bits": sum(rate(usage_counts(codes, size), 1).entropy for codes in indices.flatten(1).T),
-            "prior bits": trainer.evaluate(create_code_loader(config, model, test, train=False))["bits_per_image"],
-            "prior bits, training images": trainer.evaluate(
-                create_code_loader(config, model, train.subset(slice(0, 2000)), train=False)
-            )["bits_per_image"],
+            **prices(trainer, model),
             **judged(x_recon[halves()[1]], "reconstructions"),
             **judged(pictures, "samples"),
             **judged(independent, "independent codes"),
@@ -171,12 +178,7 @@ def classes(seed: int) -> StoredStudy:
     trainer.fit(create_code_loader(config, model, train), steps=STEPS["classes"])
     learned = trainer.model
     wanted = torch.arange(DRAWN) % 10
-    numbers = {
-        "prior bits": trainer.evaluate(create_code_loader(config, model, test, train=False))["bits_per_image"],
-        "prior bits, training images": trainer.evaluate(
-            create_code_loader(config, model, train.subset(slice(0, 2000)), train=False)
-        )["bits_per_image"],
-    }
+    numbers = prices(trainer, model)
     pictures = {}
     for temperature in (0.6, 0.8, 1.0):
         drawn = in_parts(model.decode, learned.sample(DRAWN, 7, 7, wanted, temperature=temperature, seed=seed))
