@@ -52,7 +52,10 @@ SEEDS = (0, 1, 2)
 SIZES = (16, 32, 64, 8, 128)  # of the codebook, for bits under a learned prior
 CLASS_SIZE = 32  # codes of the model whose class-conditional prior is judged
 VARIANCES = (0.02, 0.006, 0.06)  # of the VAE's likelihood: each buys another rate
-STEPS = {"model": 1404, "prior": 1874, "classes": 3748, "collapse": 700, "head start": 400}
+LONGER_SIZES = (16, 32)  # whose priors are also trained twice as long
+STEPS = {"model": 1404, "prior": 1874, "longer": 3748, "classes": 3748, "collapse": 700, "head start": 400}
+FIRST = ("the decoder", "neither", "the latent")  # who learns first, in the study of collapse
+FREE = 0.1  # weight of the KL while the latent learns first
 DRAWN = 2000  # images of each sample that is judged
 SHOWN = 32
 
@@ -169,6 +172,24 @@ def prior(size: int, seed: int) -> StoredStudy:
     )
 
 
+def longer(size: int, seed: int) -> StoredStudy:
+    """The same codes as in ``prior`` under a prior that was trained twice as long: bits alone, no samples."""
+    start, train = time.perf_counter(), data()[0]
+    model = vqvae(size, seed)
+    config = PriorConfig(num_embeddings=size, layers=6, seed=seed, device="cpu")
+    trainer = Trainer(PixelCNN(config), config)
+    trainer.fit(create_code_loader(config, model, train), steps=STEPS["longer"])
+    x_recon = in_parts(model.decode, collect_indices(model, BatchLoader(data()[1], 500)))
+    return finished(
+        f"longer-K{size:04d}-seed{seed}",
+        settings("longer", K=size, seed=seed, prior=config),
+        start,
+        numbers={"MSE": float((x_recon - data()[1].floats()).square().mean()), **prices(trainer, model)},
+        history={name: trainer.history[name] for name in ("step", "bits_per_image")},
+        pictures={},
+    )
+
+
 def classes(seed: int) -> StoredStudy:
     """Samples of a prior that is told the class: are they recognised, are they diverse, are they copies?"""
     start, (train, test) = time.perf_counter(), data()
@@ -265,39 +286,57 @@ def vae(variance: float, seed: int) -> StoredStudy:
 
 
 def collapse(seed: int) -> StoredStudy:
-    """Both bottlenecks under one autoregressive decoder, fed in a way that keeps the latent, and in another."""
+    """Both bottlenecks under one autoregressive decoder, fed alike; what differs is who learns first.
+
+    A head start, and then all train on alike: the decoder's is without any latent; the latent's is one in which its KL
+    has little weight. Codes have no KL, so theirs is the same as that of neither.
+    """
     start = time.perf_counter()
     train, test = binarised(data()[0]), binarised(data()[1].subset(slice(0, DRAWN)))
-    base = VAEConfig(grid_side=3, num_embeddings=32, batch_size=64, seed=seed, device="cpu")
-    batches = functools.partial(BatchLoader, train, base.batch_size, shuffle=True, drop_last=True, seed=seed)
-    blind = Trainer(AutoregressiveVAE(replace(base, feeding="none")), base)
-    blind.fit(batches(), steps=STEPS["head start"])
-    head_start = {name: value for name, value in blind.model.state_dict().items() if name.startswith("decoder.")}
-    numbers = {"head start": blind.evaluate(BatchLoader(test, 500))["distortion"]}
-    # Trained on as long as the others, so that only the latent makes a difference.
-    head_start = {name: value.clone() for name, value in head_start.items()}
-    blind.fit(batches(), steps=STEPS["collapse"])
-    numbers["blind decoder"] = blind.evaluate(BatchLoader(test, 500))["distortion"]
-    history: dict[str, list[float]] = {}
-    for feeding, bottleneck in itertools.product(("map", "last"), ("gaussian", "vq")):
-        config = replace(base, feeding=feeding, bottleneck=bottleneck)
+    base = VAEConfig(grid_side=3, num_embeddings=32, batch_size=64, feeding="map", seed=seed, device="cpu")
+
+    def trained(config: VAEConfig, steps: str, weights: dict[str, Any] | None = None) -> Trainer:
         trainer = Trainer(AutoregressiveVAE(config), config)
-        trainer.model.load_state_dict(head_start, strict=False)  # all alike: what differs is the feeding alone
-        trainer.fit(batches(), steps=STEPS["collapse"])
-        model, what = trainer.model.eval(), f"{bottleneck}, {feeding}"
-        right, swapped = swap(model, test.tensors[0])
-        result = trainer.evaluate(BatchLoader(test, 500))
-        numbers[what] = {
+        trainer.model.load_state_dict(weights or {}, strict=False)
+        loader = BatchLoader(train, config.batch_size, shuffle=True, drop_last=True, seed=seed)
+        trainer.fit(loader, steps=STEPS[steps])
+        return trainer
+
+    def numbers_of(trainer: Trainer) -> dict[str, float]:
+        result, (right, swapped) = trainer.evaluate(BatchLoader(test, 500)), swap(trainer.model.eval(), test.tensors[0])
+        rate = result["rate"] * math.log(2)  # nats: the KL, or positions x ln K
+        return {
             "right": right,
             "swapped": swapped,
-            "rate": result["rate"] * math.log(2),  # nats: the KL, or positions x ln K
+            "rate": rate,
             "active": result.get("active", result.get("perplexity", 0.0)),
         }
-        history[what] = trainer.history["distortion"]
-        history["step"] = trainer.history["step"]
+
+    numbers: dict[str, Any] = {}
+    history: dict[str, list[float]] = {}
+    blind_config = replace(base, feeding="none")
+    blind = trained(blind_config, "head start")
+    alone = {name: value for name, value in blind.model.state_dict().items() if name.startswith("decoder.")}
+    numbers["head start"] = blind.evaluate(BatchLoader(test, 500))["distortion"]
+    # Trained on as long as the others, so that only the latent makes a difference.
+    blind = trained(blind_config, "collapse", alone)
+    numbers["blind decoder"] = blind.evaluate(BatchLoader(test, 500))["distortion"]
+    for first, bottleneck in itertools.product(FIRST, ("gaussian", "vq")):
+        what, config = f"{bottleneck}, {first}", replace(base, bottleneck=bottleneck)
+        if first == "the latent" and bottleneck == "vq":
+            numbers[what], history[what] = numbers["vq, neither"], history["vq, neither"]
+            continue
+        weights = alone
+        if first != "the decoder":
+            head = trained(replace(config, kl_weight=FREE) if first == "the latent" else config, "head start")
+            weights = head.model.state_dict()
+            numbers[f"{what}, head start"] = numbers_of(head)
+        trainer = trained(config, "collapse", weights)
+        numbers[what] = numbers_of(trainer)
+        history[what], history["step"] = trainer.history["distortion"], trainer.history["step"]
     return finished(
         f"collapse-seed{seed}",
-        settings("collapse", seed=seed, vae=base),
+        settings("collapse", seed=seed, vae=base, free=FREE),
         start,
         numbers=numbers,
         history=history,
@@ -331,6 +370,7 @@ def settings(kind: str, **choices: Any) -> dict[str, Any]:
 
 USED = {
     "prior": ("model", "prior"),
+    "longer": ("model", "longer"),
     "classes": ("model", "classes"),
     "vae": ("model", "prior"),
     "collapse": ("collapse", "head start"),
@@ -343,6 +383,8 @@ def studies() -> dict[str, Callable[[], StoredStudy]]:
     for seed in SEEDS:
         for size, variance in itertools.zip_longest(SIZES, VARIANCES):
             found[f"prior-K{size:04d}-seed{seed}"] = functools.partial(prior, size, seed)
+            if size in LONGER_SIZES:
+                found[f"longer-K{size:04d}-seed{seed}"] = functools.partial(longer, size, seed)
             if variance is not None:
                 found[f"vae-s{variance:g}-seed{seed}"] = functools.partial(vae, variance, seed)
             if size == CLASS_SIZE:
