@@ -29,11 +29,13 @@ serve:  ## show the built site on http://127.0.0.1:8000 (PORT=… for another po
 test: env  ## unit tests, then every chapter
 	@$(BIN)/python tools/vendor.py
 	@echo "==> unit tests"
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --ignore=tests/browser
+	@echo "==> tests in a browser"
+	@$(BIN)/python -m pytest tests/browser
 	@$(BIN)/python tools/build.py test
 
-quick: env  ## unit tests alone, under a minute
-	@$(BIN)/python -m pytest
+quick: env  ## unit tests alone, two at a time and without a browser: under a minute
+	@$(BIN)/python -m pytest -n 2 --ignore=tests/browser
 
 coverage: env  ## unit tests, and how much of the library they run: at least 95 %, branches counted
 	@$(BIN)/python -m coverage run -m pytest --ignore=tests/browser

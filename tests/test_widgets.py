@@ -38,17 +38,23 @@ def folder(tmp_path_factory, originals) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def dataset(monkeypatch, originals):
-    monkeypatch.setattr(widgets, "load_images", lambda name, *, train, stand_in: originals)
+@pytest.fixture(scope="module", autouse=True)
+def dataset(originals):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(widgets, "load_images", lambda name, *, train, stand_in: originals)
+        yield
 
 
-@pytest.fixture(params=[pytest.param(True, marks=pytest.mark.skipif(not HAS_STACK, reason="ipywidgets 7")), False])
-def explorer(request, folder, monkeypatch) -> ipywidgets.VBox:
-    """The explorer as ipywidgets 8 shows it, and as 7 does."""
-    if not request.param:
-        monkeypatch.delattr(ipywidgets, "Stack", raising=False)
-    return widgets.explore_sweep(folder)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(True, marks=pytest.mark.skipif(not HAS_STACK, reason="ipywidgets 7")), False],
+)
+def explorer(request, folder, dataset) -> ipywidgets.VBox:
+    """The explorer as ipywidgets 8 shows it, and as 7 does; made once, since all its pictures take seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not request.param:
+            patch.delattr(ipywidgets, "Stack", raising=False)
+        return widgets.explore_sweep(folder)
 
 
 def choose(explorer: ipywidgets.VBox, size: int, beta: float) -> str:
