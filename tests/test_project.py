@@ -125,9 +125,9 @@ def test_readme_names_the_commands_that_ci_calls_and_all_exist():
 
 def test_readme_gives_the_commands_that_make_runs():
     """The plain commands, for those without make, are the Makefile's own."""
-    plain = set(re.findall(r"^\.venv/bin/python (-m pytest|tools/\S+ \S+)$", README, flags=re.M))
+    plain = set(re.findall(r"^\.venv/bin/python (-m pytest .+|tools/\S+ \S+)$", README, flags=re.M))
     made = {line.split("python ", 1)[1] for line in MAKEFILE.splitlines() if line.startswith("\t@$(BIN)/python ")}
-    assert {"-m pytest", "tools/build.py test", "tools/build.py site"} <= plain <= made
+    assert {"-m pytest -n 2 --ignore=tests/browser", "tools/build.py test", "tools/build.py site"} <= plain <= made
 
 
 def test_the_repository_is_written_in_one_place_and_a_fork_overrides_it():
