@@ -11,15 +11,21 @@ HAS_MNIST = (data_root() / "MNIST").is_dir()
 needs_mnist = pytest.mark.skipif(not HAS_MNIST, reason="MNIST is not on disk: set VQVAE_DATA to the folder that has it")
 
 
-def same_bits(one: object, other: object) -> bool:
-    """Compare nested states: equal to the last bit, wherever a tensor stands."""
+def differing(one: object, other: object, place: str = "") -> list[str]:
+    """Name the places where nested states are not equal to the last bit, wherever a tensor stands."""
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
-        return one.dtype == other.dtype and torch.equal(one, other)
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(same_bits(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(map(same_bits, one, other))
-    return one == other
+        same = one.dtype == other.dtype and torch.equal(one, other)
+        return [] if same else [f"{place}: {one} is not {other}"]
+    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+        return [found for key in one for found in differing(one[key], other[key], f"{place}.{key}")]
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
+        return [found for i in range(len(one)) for found in differing(one[i], other[i], f"{place}.{i}")]
+    return [] if one == other else [f"{place}: {one!r} is not {other!r}"]
+
+
+def same_bits(one: object, other: object) -> bool:
+    """Compare nested states: equal to the last bit."""
+    return not differing(one, other)
 
 
 def brightness(image) -> int:
