@@ -8,3 +8,10 @@ document.addEventListener("DOMContentLoaded", () => {
   sidebar?.setAttribute("role", "complementary");
   sidebar?.setAttribute("aria-label", "Book");
 });
+
+// A figure that is wider than the screen scrolls, by keyboard too.
+window.addEventListener("load", () => {
+  document.querySelectorAll(".cell_output:has(> img)").forEach((output) => {
+    if (output.scrollWidth > output.clientWidth) output.tabIndex = 0;
+  });
+});

@@ -162,9 +162,22 @@ def fill_times(book: Path) -> None:
     page.write_text(json.dumps(cells, indent=1) + "\n", encoding="utf-8")
 
 
+def shorten_errors(book: Path) -> None:
+    """Leave of each error that a page shows its name and message: where it was raised is a matter of this machine."""
+    for path in chapters(book):
+        page = json.loads(path.read_text(encoding="utf-8"))
+        outputs = [output for cell in page["cells"] for output in cell.get("outputs", ())]
+        errors = [output for output in outputs if output["output_type"] == "error"]
+        for output in errors:
+            output["traceback"] = [f"{output['ename']}: {output['evalue']}"]
+        if errors:
+            path.write_text(json.dumps(page, indent=1) + "\n", encoding="utf-8")
+
+
 def site() -> int:
     """Build the site from the executed copies, warnings as errors, and print it as a PDF where there is a browser."""
     fill_times(BOOK)
+    shorten_errors(BOOK)
     path = chromium.find()
     config = yaml.safe_load((BOOK / "_config.yml").read_text(encoding="utf-8"))
     config["execute"]["execute_notebooks"] = "off"

@@ -559,7 +559,8 @@ def _accumulate(sums: dict[str, Tensor], results: dict[str, Tensor], weight: int
 class _Progress:
     """A tqdm bar that is gone when the work is done.
 
-    In a notebook, where the work takes longer than a moment, a line with the steps stays in its place.
+    In a notebook, where the work takes longer than a moment, a line with the steps stays in its place; a page that is
+    built from it (``VQVAE_STATIC=1``) is spared the lines.
     """
 
     def __init__(self, total: int, label: str) -> None:
@@ -567,6 +568,7 @@ class _Progress:
         kernel = getattr(shell.get_ipython(), "kernel", None) if shell else None
         self._line = _CellLine() if kernel is not None else None
         options = {"file": sys.stderr} if self._line is None else {"file": self._line, "delay": MOMENT}
+        options["disable"] = self._line is not None and os.environ.get("VQVAE_STATIC") == "1"
         self._bar = tqdm(total=total, desc=label, leave=False, mininterval=0.5, **options)
 
     def __enter__(self) -> _Progress:

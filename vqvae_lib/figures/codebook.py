@@ -15,6 +15,8 @@ from ..quantizer import perplexity
 from ..training import VQVAETrainer
 from .style import BLUE, COLOURS, GREY, HEAT, INK, MARKERS, ORANGE, WIDTH, canvas, image_grid, show_image
 
+LUMINANCE = torch.tensor([0.2126, 0.7152, 0.0722])  # what red, green and blue do to the eye's brightness
+
 __all__ = [
     "atlas",
     "code_maps",
@@ -81,6 +83,7 @@ def maps(panels: Mapping[str, Tensor], *, label: str, inner: float = 0.0) -> Fig
     for axis, (title, values) in zip(axes, panels.items(), strict=True):
         picture = axis.imshow(values, cmap=HEAT, vmin=0, vmax=top)
         axis.set(title=title, xlabel="column", ylabel="row")
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(False)
         if inner:
             corner = (len(values) - inner) / 2 - 0.5
@@ -104,7 +107,7 @@ def code_maps(images: Tensor, colours: Tensor, x_recon: Tensor, numbers: Tensor)
         for axis, picture in zip(axes[row], pictures, strict=True):
             show_image(axis, picture)
     for axis, grid, cell in zip(axes[1], numbers, colours, strict=True):
-        dark = cell.mean(dim=0) < 0.5
+        dark = torch.tensordot(LUMINANCE, cell, dims=1) < 0.45
         for (i, j), k in np.ndenumerate(grid.numpy()):
             axis.text(j, i, k, ha="center", va="center", fontsize=4.5, color="white" if dark[i, j] else INK)
     for axis, name in zip(axes[:, 0], ("image", "codes", "decoded"), strict=True):
@@ -147,13 +150,15 @@ def geometry(coordinates: Tensor, variances: Tensor, counts: Tensor, ink: Tensor
         ink: (K,) mean brightness of what a code draws, in [0, 1], shown as colour.
     """
     figure, [[left, right]] = canvas(1, 2, height=3.3, width_ratios=[1.5, 1])
-    size = 4 + 400 * counts / counts.sum()
+    size = 3 + 1600 * counts / counts.sum()
     dots = left.scatter(*coordinates.T, s=size, c=ink, cmap=HEAT, vmin=0, edgecolors=INK, linewidths=0.4)
     figure.colorbar(dots, ax=left, label="mean brightness drawn, 0 to 1")
     left.set(xlabel="first principal direction", ylabel="second principal direction", title="The codes")
     share = 100 * variances.cumsum(0) / variances.sum()
     right.plot(range(1, len(share) + 1), share, color=BLUE)
     right.set(xlabel="directions kept", ylabel="variance of the codes kept (%)", ylim=(0, 103), title="Their spread")
+    right.set_xscale("log", base=2)  # most of it happens in the first few
+    right.xaxis.set_major_formatter("{x:g}")
     return figure
 
 

@@ -85,8 +85,7 @@ def change_one(before: Tensor, after: Tensor, numbers: Sequence[int], position: 
     axes[0, 0].set_ylabel("decoded", rotation=0, ha="right", va="center", fontsize=9)
     axes[1, 0].set_ylabel("change", rotation=0, ha="right", va="center", fontsize=9)
     bar = figure.colorbar(axes[1, 0].images[0], ax=axes[1, :].tolist(), shrink=0.9, pad=0.01)
-    bar.set_label("brightness", fontsize=8)
-    bar.ax.tick_params(labelsize=8)
+    bar.set_label("brightness")
     bar.outline.set_visible(False)
     return figure
 

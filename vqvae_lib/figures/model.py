@@ -201,6 +201,6 @@ def rings(values: Sequence[float], level: float) -> Figure:
     axis.axhline(level, color=ORANGE, linestyle="--", linewidth=1.2, label="whole image")
     axis.set_xlabel("distance from the border (pixels)")
     axis.set_ylabel("error / variance")
-    axis.set_ylim(bottom=0)
+    axis.set_ylim(0, 1.1 * max(*values, level))
     axis.legend()
     return figure

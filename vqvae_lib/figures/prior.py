@@ -198,8 +198,11 @@ def by_class(shares: Sequence[Sequence[float]], level: float, level_name: str) -
     values = 100 * np.array(shares)  # (seeds, classes)
     classes = range(values.shape[1])
     figure, [[axis]] = canvas(height=2.8)
-    axis.vlines(classes, values.min(0), values.max(0), color=INK, linewidth=2, label="range over seeds")
-    axis.plot(classes, values.mean(0), MARKERS[0], color=BLUE, markersize=7, label="samples, mean over seeds")
+    several = len(values) > 1
+    if several:
+        axis.vlines(classes, values.min(0), values.max(0), color=INK, linewidth=2, label="range over seeds")
+    label = "samples, mean over seeds" if several else "samples"
+    axis.plot(classes, values.mean(0), MARKERS[0], color=BLUE, markersize=7, label=label)
     axis.axhline(100 * level, color=ORANGE, linestyle="--", linewidth=1.2, label=level_name)
     axis.set(xlabel="class asked for", ylabel="recognised as it (%)")
     axis.set_ylim(min(values.min(), 100 * level) - 3, 100.5)

@@ -181,7 +181,7 @@ def scaling(rows: Sequence[Mapping[str, float]]) -> Figure:
         memory.plot(sizes, [row["MiB beyond"] for row in cases], color=COLOURS[0], marker=MARKERS[0])
         time.set(title=f"{fixed} = {least:,}", xscale="log", yscale="log")
         memory.set(xlabel=f"{'codes' if grows == 'K' else 'vectors'} {grows}", xscale="log")
-        memory.set_ylim(bottom=0)
+        memory.set_ylim(0, 1.2 * max(row["MiB beyond"] for row in rows))
     axes[0, 0].set_ylabel("time (ms)")
     axes[1, 0].set_ylabel("memory beyond\ninputs and result (MiB)")
     _legend_below(figure, axes[0, 0])

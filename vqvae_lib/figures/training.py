@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
 
 from .style import BLUE, COLOURS, GREY, INK, MARKERS, ORANGE, canvas
@@ -98,6 +99,9 @@ def paths(runs: Mapping[str, Curve], ends: Mapping[str, tuple[float, float]]) ->
     right.legend(fontsize=7)
     for axis in (left, right):
         axis.set(xscale="log", xlabel="reconstruction error (MSE a pixel)")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter(NullFormatter())
     return figure
 
 
@@ -130,6 +134,12 @@ def spread(groups: Mapping[str, Sequence[float]], label: str) -> Figure:
         axis.plot([mean, mean], [i - 0.3, i + 0.3], color=INK, linewidth=1.2)
     axis.set_yticks(range(len(groups)), list(groups))
     axis.set(xlabel=label, ylim=(-0.6, len(groups) - 0.4))
+    everything = [value for values in groups.values() for value in values]
+    if max(everything) > 4 * min(everything) > 0:  # on one linear axis the small ones would lie on one spot
+        axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter(NullFormatter())
     axis.invert_yaxis()
     return figure
 

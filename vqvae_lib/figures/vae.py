@@ -149,7 +149,7 @@ def dots(
     scales: Sequence[str] | None = None,
     levels: Mapping[str, tuple[str, float]] | None = None,
 ) -> Figure:
-    """Show one row a name, one mark a seed, and a bar at their mean, in panels that share their rows.
+    """Show one row a name, one mark a seed, and a bar at the mean of several, in panels that share their rows.
 
     Args:
         panels: title -> name -> one number a seed. Names that are alike before their last comma look alike.
@@ -165,8 +165,9 @@ def dots(
         for place, name in enumerate(names):
             values = list(groups.get(name, ()))
             if values:
-                mean = sum(values) / len(values)
-                axis.vlines(mean, place - 0.28, place + 0.28, color=INK, linewidth=2)
+                if len(values) > 1:
+                    mean = sum(values) / len(values)
+                    axis.vlines(mean, place - 0.28, place + 0.28, color=INK, linewidth=2)
                 i = kinds.index(name.rpartition(",")[0]) % len(COLOURS)
                 axis.plot(values, [place] * len(values), MARKERS[i], color=COLOURS[i], markersize=6)
         if title in (levels or {}):
