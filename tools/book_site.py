@@ -18,6 +18,7 @@ SOCIAL_CARD = "_static/social-card.png"
 # Of pages that have no text of their own, the index and the search.
 DESCRIPTION = "The vector-quantized variational autoencoder, from its equations to a trained codebook, in PyTorch."
 NOTEBOOK_LINK = re.compile(r'href="([\w./-]+)\.ipynb(?=["#])')
+PLAIN_CODE = re.compile(r'<span class="(?:n|p|w)">([^<]*)</span>')  # names, punctuation, spaces
 SPECIAL = re.compile(r"(``.*?``)|[|*]")
 
 
@@ -37,7 +38,7 @@ def add_links(app: Sphinx, config: Config) -> None:
         config.ogp_site_url = site
         config.ogp_image = SOCIAL_CARD
         config.sitemap_url_scheme = "{link}"
-        config.sitemap_excludes = ["search.html", "genindex.html", "py-modindex.html"]
+        config.sitemap_excludes = ["search.html", "genindex.html"]
 
 
 def add_to_page(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: object) -> None:
@@ -66,6 +67,11 @@ def mend_links(app: Sphinx, pagename: str, templatename: str, context: dict, doc
     context["body"] = NOTEBOOK_LINK.sub(mend, context.get("body", ""))
 
 
+def lighten_code(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: object) -> None:
+    """Take the marks off that part of code which is coloured like all text: a third of a chapter's bytes."""
+    context["body"] = PLAIN_CODE.sub(r"\1", context.get("body", ""))
+
+
 def mend_docstring(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
     """Keep the bars of norms, ``||z||``, and the star of ``*spatial``: reStructuredText has other uses for them."""
     if lines[0].startswith("Alias for field number"):  # of named tuples: says nothing
@@ -82,6 +88,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", add_links)
     app.add_config_value("book_pdf", "", "html")  # its path in the site; set by build.py, which makes it afterwards
     app.connect("html-page-context", mend_links)
+    app.connect("html-page-context", lighten_code)
     app.connect("html-page-context", add_to_page, priority=502)  # after the theme, which makes the menu of downloads
     app.connect("autodoc-process-docstring", mend_docstring, priority=400)  # before napoleon, which writes stars
     app.connect("autodoc-process-signature", mend_signature)
