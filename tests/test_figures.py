@@ -352,7 +352,7 @@ def test_the_library_names_equations():
     assert {"1.8", "2.2", "2.7"} <= named_equations().keys()
 
 
-@pytest.mark.parametrize(("number", "files"), sorted(named_equations().items()), ids=lambda value: str(value))
+@pytest.mark.parametrize(("number", "files"), sorted(named_equations().items()), ids=sorted(named_equations()))
 def test_an_equation_that_a_docstring_names_stands_in_its_chapter(number, files):
     chapter = chapter_of(number)
     if chapter is None:

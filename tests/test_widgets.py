@@ -57,6 +57,12 @@ def explorer(request, folder, dataset) -> ipywidgets.VBox:
         return widgets.explore_sweep(folder)
 
 
+@pytest.fixture
+def only_the_panel_asked_for(monkeypatch) -> None:
+    """As with ipywidgets 7: not all panels are drawn at once, which takes seconds."""
+    monkeypatch.delattr(ipywidgets, "Stack", raising=False)
+
+
 def choose(explorer: ipywidgets.VBox, size: int, beta: float) -> str:
     """Move both sliders; return the HTML that is then shown, following links as the browser does."""
     sliders, shown = explorer.children[:2], explorer.children[-1]
@@ -124,6 +130,7 @@ def test_numbers_are_means_over_seeds_with_their_range(explorer):
     assert table["active codes (of 16)"] == ["15"] * 3
 
 
+@pytest.mark.usefixtures("only_the_panel_asked_for")
 def test_failed_runs_are_named_and_left_out_of_the_mean(folder, tmp_path):
     for path in folder.glob("*.json"):
         run = StoredRun.read(path)
@@ -159,6 +166,7 @@ def test_originals_stand_above_and_come_from_the_dataset(explorer, originals):
     assert alts(explorer.children[2].value) == ["The first 8 test images."]
 
 
+@pytest.mark.usefixtures("only_the_panel_asked_for")
 def test_without_the_dataset_the_panel_says_so(folder, monkeypatch):
     def absent(*_: object, **__: object) -> None:
         raise DataError("tiny is not in /nowhere.")
@@ -169,6 +177,7 @@ def test_without_the_dataset_the_panel_says_so(folder, monkeypatch):
     assert (pictures(choose(explorer, 4, 0.0))[0] == grey(4, 0.0)).all()
 
 
+@pytest.mark.usefixtures("only_the_panel_asked_for")
 def test_another_dataset_is_not_passed_off_as_the_originals(folder, originals, monkeypatch):
     monkeypatch.setattr(widgets, "load_images", lambda *_, **__: originals.subset(slice(0, 10)))
     note = widgets.explore_sweep(folder).children[2].value
@@ -176,6 +185,7 @@ def test_another_dataset_is_not_passed_off_as_the_originals(folder, originals, m
     assert pictures(note) == []
 
 
+@pytest.mark.usefixtures("only_the_panel_asked_for")
 def test_a_setting_without_runs_says_so(folder, tmp_path):
     for path in folder.glob("*.json"):
         if "K0016-b4" not in path.name:
