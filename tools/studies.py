@@ -126,6 +126,13 @@ def in_parts(function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
     return torch.cat([function(part) for part in inputs.split(500)])
 
 
+def fitted_prior(config: PriorConfig, model: VQVAE, steps: str) -> Trainer:
+    """A prior that was trained on the codes that a model makes of the training images."""
+    trainer = Trainer(PixelCNN(config), config)
+    trainer.fit(create_code_loader(config, model, data()[0]), steps=STEPS[steps])
+    return trainer
+
+
 def prices(trainer: Trainer, model: VQVAE) -> dict[str, float]:
     """Bits an image under a learned prior: of all test images, and of some that it was trained on."""
     train, test = data()
@@ -138,15 +145,13 @@ def prices(trainer: Trainer, model: VQVAE) -> dict[str, float]:
 
 def prior(size: int, seed: int) -> StoredStudy:
     """Bits of an image's codes under no prior, one table, a table a position, and a learned prior; samples of two."""
-    start, (train, test) = time.perf_counter(), data()
+    start, test = time.perf_counter(), data()[1]
     model = vqvae(size, seed)
     indices = collect_indices(model, BatchLoader(test, 500))
     x_recon = in_parts(model.decode, indices)
     errors = (x_recon - test.floats()).square().mean(dim=(1, 2, 3))
     config = PriorConfig(num_embeddings=size, layers=6, seed=seed, device="cpu")
-    loader = create_code_loader(config, model, train)
-    trainer = Trainer(PixelCNN(config), config)
-    trainer.fit(loader, steps=STEPS["prior"])
+    trainer = fitted_prior(config, model, "prior")
     bits = rate(usage_counts(indices, size), 49)
     pictures = in_parts(model.decode, trainer.model.sample(DRAWN, 7, 7, seed=seed))
     # What the tables a position draw: the code of each position from an image of its own.
@@ -174,17 +179,16 @@ def prior(size: int, seed: int) -> StoredStudy:
 
 def longer(size: int, seed: int) -> StoredStudy:
     """The same codes as in ``prior`` under a prior that was trained twice as long: bits alone, no samples."""
-    start, train = time.perf_counter(), data()[0]
+    start, test = time.perf_counter(), data()[1]
     model = vqvae(size, seed)
     config = PriorConfig(num_embeddings=size, layers=6, seed=seed, device="cpu")
-    trainer = Trainer(PixelCNN(config), config)
-    trainer.fit(create_code_loader(config, model, train), steps=STEPS["longer"])
-    x_recon = in_parts(model.decode, collect_indices(model, BatchLoader(data()[1], 500)))
+    trainer = fitted_prior(config, model, "longer")
+    x_recon = in_parts(model.decode, collect_indices(model, BatchLoader(test, 500)))
     return finished(
         f"longer-K{size:04d}-seed{seed}",
         settings("longer", K=size, seed=seed, prior=config),
         start,
-        numbers={"MSE": float((x_recon - data()[1].floats()).square().mean()), **prices(trainer, model)},
+        numbers={"MSE": float((x_recon - test.floats()).square().mean()), **prices(trainer, model)},
         history={name: trainer.history[name] for name in ("step", "bits_per_image")},
         pictures={},
     )
@@ -195,8 +199,7 @@ def classes(seed: int) -> StoredStudy:
     start, (train, test) = time.perf_counter(), data()
     model, size = vqvae(CLASS_SIZE, seed), CLASS_SIZE
     config = PriorConfig(num_embeddings=size, num_classes=10, layers=6, seed=seed, device="cpu")
-    trainer = Trainer(PixelCNN(config), config)
-    trainer.fit(create_code_loader(config, model, train), steps=STEPS["classes"])
+    trainer = fitted_prior(config, model, "classes")
     learned = trainer.model
     wanted = torch.arange(DRAWN) % 10
     numbers = prices(trainer, model)
@@ -289,7 +292,7 @@ def collapse(seed: int) -> StoredStudy:
     """Both bottlenecks under one autoregressive decoder, fed alike; what differs is who learns first.
 
     A head start, and then all train on alike: the decoder's is without any latent; the latent's is one in which its KL
-    has little weight. Codes have no KL, so theirs is the same as that of neither.
+    has little weight.
     """
     start = time.perf_counter()
     train, test = binarised(data()[0]), binarised(data()[1].subset(slice(0, DRAWN)))
@@ -322,10 +325,9 @@ def collapse(seed: int) -> StoredStudy:
     blind = trained(blind_config, "collapse", alone)
     numbers["blind decoder"] = blind.evaluate(BatchLoader(test, 500))["distortion"]
     for first, bottleneck in itertools.product(FIRST, ("gaussian", "vq")):
+        if (first, bottleneck) == ("the latent", "vq"):
+            continue  # codes have no KL to weigh: the same run as that of neither
         what, config = f"{bottleneck}, {first}", replace(base, bottleneck=bottleneck)
-        if first == "the latent" and bottleneck == "vq":
-            numbers[what], history[what] = numbers["vq, neither"], history["vq, neither"]
-            continue
         weights = alone
         if first != "the decoder":
             head = trained(replace(config, kl_weight=FREE) if first == "the latent" else config, "head start")

@@ -18,6 +18,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.text import Text
+from matplotlib.ticker import FixedLocator, NullFormatter
 from PIL import Image
 from torch import Tensor
 
@@ -121,6 +122,14 @@ def small_png(figure: Figure, colours: int = 128, dpi: float | None = None) -> b
     palette.putpalette([*(part for _, colour in common for part in colour), *rest])
     image.quantize(palette=palette, dither=Image.Dither.NONE).save(small, format="PNG", optimize=True)
     return small.getvalue()
+
+
+def plain_ticks(axis: Axes, which: str, in_a_decade: Sequence[float] = (1, 1.5, 2, 3, 4, 5, 7)) -> None:
+    """Write out the numbers on a logarithmic ``"x"`` or ``"y"``, a few a decade, where it would have powers of ten."""
+    ticks = axis.xaxis if which == "x" else axis.yaxis
+    ticks.set_major_locator(FixedLocator([m * 10.0**e for e in range(-6, 5) for m in in_a_decade]))
+    ticks.set_major_formatter("{x:g}")
+    ticks.set_minor_formatter(NullFormatter())
 
 
 def _show_small() -> None:

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
 
-from .style import BLUE, COLOURS, GREY, INK, MARKERS, ORANGE, canvas
+from .style import BLUE, COLOURS, GREY, INK, MARKERS, ORANGE, canvas, plain_ticks
 
 __all__ = ["counted", "curves", "families", "formats", "gauges", "paths", "spread"]
 
@@ -99,9 +98,7 @@ def paths(runs: Mapping[str, Curve], ends: Mapping[str, tuple[float, float]]) ->
     right.legend(fontsize=7)
     for axis in (left, right):
         axis.set(xscale="log", xlabel="reconstruction error (MSE a pixel)")
-        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.xaxis.set_major_formatter("{x:g}")
-        axis.xaxis.set_minor_formatter(NullFormatter())
+        plain_ticks(axis, "x", (1, 2, 5))
     return figure
 
 
@@ -137,9 +134,7 @@ def spread(groups: Mapping[str, Sequence[float]], label: str) -> Figure:
     everything = [value for values in groups.values() for value in values]
     if max(everything) > 4 * min(everything) > 0:  # on one linear axis the small ones would lie on one spot
         axis.set_xscale("log")
-        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.xaxis.set_major_formatter("{x:g}")
-        axis.xaxis.set_minor_formatter(NullFormatter())
+        plain_ticks(axis, "x", (1, 2, 5))
     axis.invert_yaxis()
     return figure
 

@@ -8,11 +8,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullFormatter, StrMethodFormatter
 from torch import Tensor
 
 from ..vae import ACTIVE
-from .style import BLUE, COLOURS, GREY, HEAT, INK, MARKERS, ORANGE, canvas
+from .style import BLUE, COLOURS, GREY, HEAT, INK, MARKERS, ORANGE, canvas, plain_ticks
 
 __all__ = ["bits_back", "dots", "equal_error", "kl_maps", "tradeoff", "training"]
 
@@ -53,7 +52,7 @@ def training(runs: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[flo
             every = max(1, len(steps) // 10)
             axis.plot(steps, values, color=COLOURS[i], marker=MARKERS[i], markersize=4, markevery=every, label=name)
     axes[0].set(xlabel="optimiser step", ylabel="MSE a pixel", yscale="log", title="Distortion, training batches")
-    _plain_ticks(axes[0].yaxis)
+    plain_ticks(axes[0], "y")
     axes[1].set(xlabel="optimiser step", ylabel="bits an image", title="Rate, training batches")
     axes[1].set_ylim(bottom=0)
     _legend_below(figure, axes[0])
@@ -116,9 +115,9 @@ def tradeoff(
     if level:
         axis.axhline(level[1], color=INK, linestyle="--", linewidth=1.2, label=level[0])
     axis.set(xlabel=x, ylabel=y, xscale=xscale, yscale=yscale)
-    for scale, which in ((xscale, axis.xaxis), (yscale, axis.yaxis)):
+    for scale, which in ((xscale, "x"), (yscale, "y")):
         if scale == "log":
-            _plain_ticks(which)
+            plain_ticks(axis, which)
     axis.margins(x=0.12, y=0.09)
     _legend_below(figure, axis)
     return figure
@@ -181,13 +180,6 @@ def dots(
     axes[0].set_yticks(range(len(names)), names)
     axes[0].set_ylim(len(names) - 0.5, -0.7)
     return figure
-
-
-def _plain_ticks(which: object) -> None:
-    """Write a logarithmic axis's numbers out, a few in each decade, where its own would be powers of ten."""
-    which.set_major_locator(FixedLocator([m * 10.0**e for e in range(-6, 5) for m in (1, 1.5, 2, 3, 4, 5, 7)]))
-    which.set_major_formatter(StrMethodFormatter("{x:g}"))
-    which.set_minor_formatter(NullFormatter())
 
 
 def _legend_below(figure: Figure, axis: Axes) -> None:
