@@ -23,6 +23,7 @@ from vqvae_lib import (
     VAEConfig,
     binarised,
     create_code_loader,
+    fate,
     gaussian_kl,
     reparameterise,
 )
@@ -385,3 +386,23 @@ def test_every_field_is_documented():
 def test_bad_input_raises(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("costs", "expected"),
+    [
+        ([1.01, 30.0], "used"),
+        ([0.0, 0.24, -0.1], "dead"),
+        ([0.25, 1.0], "hardly used"),
+        ([1.01, 1.0], "not the same in all seeds"),
+        ([0.25, 0.24], "not the same in all seeds"),
+    ],
+)
+def test_the_fate_of_a_latent_is_that_of_all_seeds_or_said_to_differ(costs, expected):
+    assert fate(costs) == expected
+
+
+@pytest.mark.parametrize("costs", [[], [math.nan], [2.0, math.inf]])
+def test_no_fate_is_told_from_costs_that_say_nothing(costs):
+    with pytest.raises(ValueError, match=r"swap_costs = .*: give one finite number a seed"):
+        fate(costs)

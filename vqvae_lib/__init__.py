@@ -44,6 +44,6 @@ from .training import (
     learning_rate,
     load_or_train,
 )
-from .vae import VAE, AutoregressiveVAE, LatentPrior, VAEConfig, binarised, gaussian_kl, reparameterise
+from .vae import VAE, AutoregressiveVAE, LatentPrior, VAEConfig, binarised, fate, gaussian_kl, reparameterise
 
 __version__ = "0.1.0"

@@ -7,6 +7,7 @@ and rate: what the image costs once the latent is known, and what the latent cos
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,7 +23,7 @@ from .model import Decoder, Encoder
 from .prior import PixelCNN, PriorConfig
 from .quantizer import EMAVectorQuantizer, code_frequency, evaluating, perplexity
 
-__all__ = ["VAE", "AutoregressiveVAE", "LatentPrior", "VAEConfig", "binarised", "gaussian_kl", "reparameterise"]
+__all__ = ["VAE", "AutoregressiveVAE", "LatentPrior", "VAEConfig", "binarised", "fate", "gaussian_kl", "reparameterise"]
 
 CHOICES = {
     "bottleneck": ("gaussian", "vq"),
@@ -30,6 +31,7 @@ CHOICES = {
     "feeding": ("map", "bias", "last", "none"),
 }
 ACTIVE = 0.01  # nats: a dimension of the latent that carries less is counted as collapsed
+USED, DEAD = 1.0, 0.25  # nats an image that a swap of latents costs: above the one, below the other
 
 
 @dataclass(frozen=True)
@@ -367,6 +369,25 @@ class LatentPrior(PixelCNN):
                 f"latents are {grid.dtype} {tuple(grid.shape)}: expected floats (B, {self.latent_dim}, H, W); the "
                 f"trainer's batches are moments of {2 * self.latent_dim} channels."
             )
+
+
+def fate(swap_costs: Sequence[float]) -> str:
+    """Say what became of a latent under an autoregressive decoder, by what it costs to swap latents between images.
+
+    Args:
+        swap_costs: for each seed, the nats an image that are lost when each image is given another one's latent.
+
+    Returns:
+        ``"used"`` if every seed loses more than 1 nat, ``"dead"`` if each loses less than a quarter, ``"hardly used"``
+        if all lie between, else ``"not the same in all seeds"``.
+
+    Raises:
+        ValueError: no costs, or one that is not finite.
+    """
+    if not swap_costs or not all(map(math.isfinite, swap_costs)):
+        raise ValueError(f"swap_costs = {list(swap_costs)} say nothing of a latent: give one finite number a seed.")
+    words = {"used" if cost > USED else "dead" if cost < DEAD else "hardly used" for cost in swap_costs}
+    return words.pop() if len(words) == 1 else "not the same in all seeds"
 
 
 def binarised(dataset: ImageDataset, side: int = 14) -> TensorDataset:
