@@ -46,7 +46,7 @@ def test_stored_form_drops_outputs_and_what_editors_leave():
     kept = notebook(code)
     assert kept.cells[-1].outputs == []
     assert kept.cells[-1].execution_count is None
-    assert kept.cells[-1].metadata == {"tags": ["hide-input"]}
+    assert kept.cells[-1].metadata == {"tags": ["hide-input"], **notebooks.FOLDED}  # folded everywhere
     assert kept.metadata == notebooks.METADATA
 
 

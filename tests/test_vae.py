@@ -27,6 +27,7 @@ from vqvae_lib import (
     gaussian_kl,
     reparameterise,
 )
+from vqvae_lib.stored import stored_studies
 
 SMALL = VAEConfig(
     hidden_dim=8, embedding_dim=4, latent_dim=2, num_embeddings=8, decoder_dim=8, batch_size=32, device="cpu"
@@ -353,6 +354,19 @@ def test_under_the_standard_normal_the_rate_is_the_kl():
 def test_a_bad_choice_raises_naming_field_and_value(name, value):
     with pytest.raises(ValueError, match=f"^{name} = {re.escape(repr(value))} "):
         VAEConfig(**{name: value})
+
+
+def test_the_least_that_is_possible_is_taken():
+    least = VAEConfig(latent_dim=1, grid_side=1, decoder_dim=1, decoder_layers=1, kl_weight=0, variance=1e-9)
+    assert (least.latent_dim, least.kl_weight) == (1, 0)
+
+
+def test_the_stored_studies_were_made_with_the_defaults():
+    studies = stored_studies("vae-")
+    for study in studies:
+        config = VAEConfig(variance=study.settings["variance"], seed=study.settings["seed"], device="cpu")
+        assert study.settings["vae"] == {name: value for name, value in vars(config).items() if name != "device"}
+    assert studies
 
 
 def test_every_field_is_documented():

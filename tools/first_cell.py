@@ -9,8 +9,9 @@ if importlib.util.find_spec("vqvae_lib") is None:
     if not source:
         raise ModuleNotFoundError(
             "The package vqvae_lib is missing, and this copy of the book names no repository to get it from. "
-            "Remedy: clone the book's repository and run `pip install -e .` in it, "
-            "or set VQVAE_SOURCE to a source that pip understands."
+            "Remedy: name a source that pip understands, with "
+            "%env VQVAE_SOURCE=git+https://github.com/OWNER/NAME in a cell, and run this one again. Or run "
+            "`pip install -e .` in a clone of the book's repository, and restart the kernel."
         )
     print(f"Installing vqvae_lib from {source}; nothing else is installed or changed.")
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", source], check=True)

@@ -30,6 +30,7 @@ METADATA = {
     "language_info": {"name": "python"},
 }
 CELL_METADATA = ("tags", "mystnb")  # all that a cell may carry; editors leave much more
+FOLDED = {"cellView": "form", "jupyter": {"source_hidden": True}}  # what "hide-input" is to Colab and to JupyterLab
 TEMPLATE = Path(__file__).with_name("first_cell.py")
 DIRECTIVE = re.compile(r"^\s*(```+|:::+)\{|\{[a-z:]+\}`", re.MULTILINE)
 HEADING = re.compile(r"^(#{1,6}) ", re.MULTILINE)
@@ -58,6 +59,8 @@ def normalised(notebook: NotebookNode) -> str:
     for cell in [*written[:1], first_cell(), *written[1:]]:
         source = "\n".join(line.rstrip() for line in cell.source.strip().splitlines())
         metadata = {key: cell.metadata[key] for key in CELL_METADATA if cell.metadata.get(key)}
+        if "hide-input" in metadata.get("tags", []):
+            metadata |= FOLDED
         make = {"code": nbformat.v4.new_code_cell, "markdown": nbformat.v4.new_markdown_cell}[cell.cell_type]
         # An id that follows the content changes with its own cell only: small diffs, and the same for all editors.
         digest = hashlib.sha256(f"{cell.cell_type}\n{source}".encode()).hexdigest()[:8]
@@ -169,6 +172,8 @@ def main() -> int:
         else:
             notebook = read(source)
             notebook.cells = [cell for cell in notebook.cells if not is_first_cell(cell)]
+            for cell in notebook.cells:  # what `normalised` adds would be noise in a text
+                cell.metadata = {key: value for key, value in cell.metadata.items() if key not in FOLDED}
             text = jupytext.writes(notebook, fmt="md:myst")
         target.write_text(text, encoding="utf-8", newline="\n")
         return 0

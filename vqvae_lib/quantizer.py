@@ -85,7 +85,7 @@ def nearest_code(z: Tensor, codebook: Tensor) -> Tensor:
             # Looking for the place of a maximum takes several times as long as for its value: find the value over
             # each j's codes first, then the best j, then the place among its GROUPS codes alone.
             score, j = scores.amax(1).max(1)
-            g = scores[every[:n], :, j].argmax(1)  # (n, GROUPS) -> (n,)
+            g = scores[every[:n], :, j].max(1).indices  # (n, GROUPS) -> (n,); argmax takes twice as long
             better = score > best_part  # strictly: of equal scores the first code's stays
             indices_part.copy_(torch.where(better, j.mul_(GROUPS).add_(g).add_(first), indices_part))
             torch.maximum(best_part, score, out=best_part)
