@@ -22,7 +22,9 @@ from vqvae_lib import (
     PixelCNN,
     PriorConfig,
     Trainer,
+    VQVAEConfig,
     VQVAETrainer,
+    choose_codes,
     collect_indices,
     create_code_loader,
     sampling_distribution,
@@ -344,6 +346,71 @@ def test_a_loader_of_codes_hands_out_the_models_codes_with_their_labels(config, 
     trainer.fit(train, steps=3)
     assert math.isfinite(trainer.evaluate(test)["bits_per_image"])
     assert isinstance(model, VQVAE) and model.decode(trainer.model.sample(2, 7, 7, labels[:2])).shape == (2, 1, 28, 28)
+
+
+# --- codes chosen for their price -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def coder() -> VQVAE:
+    """A model whose three codes lie among its vectors, so that a price makes a difference."""
+    model = VQVAE(VQVAEConfig(hidden_dim=8, num_embeddings=3, embedding_dim=4, device="cpu"))
+    model(torch.rand(8, 1, 28, 28))  # the first batch places the codes
+    return model.eval()
+
+
+def test_at_no_price_the_nearest_codes_are_chosen(coder, digits):
+    x = digits.floats(slice(0, 8))
+    assert torch.equal(choose_codes(coder, prior(), x, 0.0), coder.encode(x))
+
+
+@stacks
+@torch.no_grad()
+def test_each_code_is_the_best_of_distance_and_price_given_those_before(stack, coder, digits):
+    torch.manual_seed(0)
+    x, model = digits.floats(slice(0, 4)), prior(stack=stack)
+    model.head[-1].weight.mul_(20)  # prices that differ
+    z_e = coder.encoder(x).movedim(1, -1)  # (4, 7, 7, D)
+    price = float((z_e - z_e.mean((0, 1, 2))).square().sum(-1).mean()) / 4
+    expected = torch.zeros(4, 7, 7, dtype=torch.long)
+    for i, j in itertools.product(range(7), range(7)):
+        nats = -model(expected)[:, :, i, j].log_softmax(1)
+        distances = (z_e[:, i, j, None] - coder.vq.codebook).square().sum(-1)
+        expected[:, i, j] = (distances + price * nats).argmin(1)
+    found = choose_codes(coder, model, x, price)
+    assert torch.equal(found, expected)
+    assert not torch.equal(found, coder.encode(x))  # else the price has decided nothing
+
+
+def test_where_distance_counts_for_nothing_the_likeliest_code_is_chosen(coder, digits):
+    model = prior()
+    found = choose_codes(coder, model, digits.floats(slice(0, 2)), 1e9)
+    assert torch.equal(found, model.sample(2, 7, 7, temperature=1e-6))
+
+
+def test_choosing_codes_leaves_model_and_prior_as_they_are(coder, digits):
+    model = prior().train()
+    coder.train()
+    before = {name: value.clone() for name, value in coder.state_dict().items()}
+    choose_codes(coder, model, digits.floats(slice(0, 2)), 0.1)
+    assert coder.training
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in coder.state_dict().items())
+    coder.eval()
+
+
+@pytest.mark.parametrize(
+    ("K", "price", "message"),
+    [
+        (3, -0.1, "price = -0.1 is not possible"),
+        (3, math.nan, "price = nan is not possible"),
+        (3, math.inf, "price = inf is not possible"),
+        (4, 0.1, "num_embeddings = 4 is not possible: .* 3"),
+    ],
+)
+def test_a_price_or_a_prior_that_does_not_fit_raises(coder, K, price, message):
+    with pytest.raises(ValueError, match=message):
+        choose_codes(coder, prior(num_embeddings=K), torch.rand(1, 1, 28, 28), price)
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------

@@ -312,7 +312,9 @@ def test_latents_are_as_frequent_as_they_are_dense():
         given = torch.tensor([[True, False]]).expand(4000, 1, 1, 2)
         start = torch.tensor([2.0, 0.0]).expand(4000, 1, 1, 2)
         torch.manual_seed(2)
-        second = model._fill(start, given[:, 0], None, lambda outputs: model._mixture(outputs).sample())[:, 0, 0, 1]
+        second = model._fill(start, given[:, 0], None, lambda outputs, i, j: model._mixture(outputs).sample())[
+            :, 0, 0, 1
+        ]
     for values, p in ((first, density), (second, following)):
         below = torch.cumulative_trapezoid(p, line)[(values[:, None] > line[1:]).sum(1).clamp(max=len(line) - 2)]
         expected = (torch.arange(4000) + 0.5) / 4000

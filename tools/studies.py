@@ -29,11 +29,13 @@ from vqvae_lib import (
     VAEConfig,
     VQVAEConfig,
     binarised,
+    choose_codes,
     collect_indices,
     create_code_loader,
     create_dataloader,
     load_images,
     load_or_train,
+    nearest_code,
     rate,
     usage_counts,
 )
@@ -53,6 +55,7 @@ SIZES = (16, 32, 64, 8, 128)  # of the codebook, for bits under a learned prior
 CLASS_SIZE = 32  # codes of the model whose class-conditional prior is judged
 VARIANCES = (0.02, 0.006, 0.06)  # of the VAE's likelihood: each buys another rate
 LONGER_SIZES = (16, 32)  # whose priors are also trained twice as long
+CHOSEN = [0.5, 1.0]  # prices at which codes are chosen, see ``best``
 BEST_SIZE = 16  # whose model is trained twice as long too, and its prior four times, within 20 minutes of two cores
 STEPS = {
     "model": 1404, "prior": 1874, "longer": 3748, "classes": 3748, "longer model": 2808, "longest": 7496,
@@ -185,30 +188,43 @@ def prior(size: int, seed: int) -> StoredStudy:
 
 def longer(size: int, seed: int) -> StoredStudy:
     """The same codes as in ``prior`` under a prior that was trained twice as long: bits alone, no samples."""
+    start, model = time.perf_counter(), vqvae(size, seed)
     config = PriorConfig(num_embeddings=size, layers=6, seed=seed, device="cpu")
-    return bits_alone("longer", "model", "longer", config)
+    return bits_alone("longer", fitted_prior(config, model, "longer"), model, start)
 
 
 def best(size: int, seed: int) -> StoredStudy:
     """What more training can do: the model twice as long, its prior four times, with dropout against learning by heart.
 
-    Bits alone, no samples.
+    And what the encoder can do: codes chosen for their price too. Bits alone, no samples.
     """
-    config = PriorConfig(num_embeddings=size, layers=6, dropout=0.1, seed=seed, device="cpu")
-    return bits_alone("best", "longer model", "longest", config)
-
-
-def bits_alone(kind: str, model_steps: str, prior_steps: str, config: PriorConfig) -> StoredStudy:
-    """Error of a model and bits of its codes under a prior, nothing drawn."""
     start, test = time.perf_counter(), data()[1]
-    model = vqvae(config.num_embeddings, config.seed, model_steps)
-    trainer = fitted_prior(config, model, prior_steps)
+    model = vqvae(size, seed, "longer model")
+    config = PriorConfig(num_embeddings=size, layers=6, dropout=0.1, seed=seed, device="cpu")
+    trainer = fitted_prior(config, model, "longest")
+    # Prices are shares of the squared distance that a nearest code has on average.
+    vectors = in_parts(lambda x: model.encoder(x).movedim(1, -1).flatten(0, 2), test.floats(halves()[0]))
+    distance = float((vectors - model.vq.codebook[nearest_code(vectors, model.vq.codebook)]).square().sum(1).mean())
+    chosen = {"shares": CHOSEN, "MSE chosen": [], "bits chosen": [], "changed": []}
+    nearest = collect_indices(model, BatchLoader(test, 500))
+    for share in CHOSEN:
+        codes = in_parts(lambda x, price=share * distance: choose_codes(model, trainer.model, x, price), test.floats())
+        chosen["MSE chosen"].append(float((in_parts(model.decode, codes) - test.floats()).square().mean()))
+        nats = in_parts(lambda part: trainer.model.eval().nats(part).sum(dim=(1, 2)), codes)
+        chosen["bits chosen"].append(float(nats.mean()) / math.log(2))
+        chosen["changed"].append(float((codes != nearest).float().mean()))
+    return bits_alone("best", trainer, model, start, distance=distance, **chosen)
+
+
+def bits_alone(kind: str, trainer: Trainer, model: VQVAE, start: float, **numbers: Any) -> StoredStudy:
+    """Error of a model and bits of its codes under a prior, nothing drawn."""
+    test, config = data()[1], trainer.config
     x_recon = in_parts(model.decode, collect_indices(model, BatchLoader(test, 500)))
     return finished(
         f"{kind}-K{config.num_embeddings:04d}-seed{config.seed}",
         settings(kind, K=config.num_embeddings, seed=config.seed, prior=config),
         start,
-        numbers={"MSE": float((x_recon - test.floats()).square().mean()), **prices(trainer, model)},
+        numbers={"MSE": float((x_recon - test.floats()).square().mean()), **prices(trainer, model), **numbers},
         history={name: trainer.history[name] for name in ("step", "bits_per_image")},
         pictures={},
     )

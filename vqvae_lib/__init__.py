@@ -22,6 +22,7 @@ from .prior import (
     MaskedStack,
     PixelCNN,
     PriorConfig,
+    choose_codes,
     create_code_loader,
     sampling_distribution,
 )

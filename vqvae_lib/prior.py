@@ -29,6 +29,7 @@ __all__ = [
     "MaskedStack",
     "PixelCNN",
     "PriorConfig",
+    "choose_codes",
     "create_code_loader",
     "sampling_distribution",
 ]
@@ -319,14 +320,16 @@ class PixelCNN(nn.Module):
         self._check(codes)
         generator = torch.Generator().manual_seed(seed)
 
-        def draw(logits: Tensor) -> Tensor:
+        def draw(logits: Tensor, i: int, j: int) -> Tensor:
             return torch.multinomial(sampling_distribution(logits, temperature, top_p), 1, generator=generator)[:, 0]
 
         return self._fill(codes, given.expand(codes.shape), condition, draw)
 
     @torch.no_grad()
-    def _fill(self, grid: Tensor, given: Tensor, condition: Tensor | None, draw: Callable[[Tensor], Tensor]) -> Tensor:
-        """Put draw(outputs (n, O)) -> (n, ...) where nothing is given into a copy of grid (B, ..., H, W)."""
+    def _fill(
+        self, grid: Tensor, given: Tensor, condition: Tensor | None, draw: Callable[[Tensor, int, int], Tensor]
+    ) -> Tensor:
+        """Put draw(outputs (n, O), i, j) -> (n, ...) where nothing is given into a copy of grid (B, ..., H, W)."""
         device = self.head[1].weight.device
         grid, missing = grid.to(device, copy=True), ~given.to(device)
         condition = self._condition(len(grid), None if condition is None else condition.to(device))
@@ -340,7 +343,7 @@ class PixelCNN(nn.Module):
                     here = missing[:, i, j]
                     if here.any():
                         outputs = self.head(features(self._embed(grid[..., i : i + 1, :])))[:, :, 0, j]
-                        grid[here, ..., i, j] = draw(outputs[here].float().cpu()).to(grid)
+                        grid[here, ..., i, j] = draw(outputs[here].float().cpu(), i, j).to(grid)
                     bar.advance(1)
         return grid
 
@@ -367,6 +370,42 @@ class PixelCNN(nn.Module):
             raise ValueError(f"labels are {condition.dtype} {shape}: expected int64 ({count},), one a grid.")
         _check_range("labels", condition, self.condition_dim, "num_classes is their number")
         return F.one_hot(condition, self.condition_dim).float()[:, :, None, None]
+
+
+@torch.no_grad()
+def choose_codes(model: VQVAE, prior: PixelCNN, x: Tensor, price: float, condition: Tensor | None = None) -> Tensor:
+    """Encode images with codes that are near and cheap, equation (6.8), one position after the other.
+
+    k_i = argmin_k ||z_e - e_k||^2 + price * (-ln p(k | k_<i)). Greedy: what a choice does to the price of later codes
+    is not looked at. Costs what drawing costs, and holds the distances to all K codes.
+
+    Args:
+        model: a trained VQ-VAE.
+        prior: a prior over its codes.
+        x: images (B, C, H, W) in [0, 1].
+        price: the squared distance that a nat may cost, 0 or more; 0 takes the nearest codes, as ``model.encode`` does.
+        condition: as in ``PixelCNN.forward``.
+
+    Returns:
+        (B, H/4, W/4) int64 in [0, K), on the prior's device.
+
+    Raises:
+        ValueError: a price out of range, a prior for another number of codes, or what the model or the prior refuses.
+    """
+    require(price >= 0 and math.isfinite(price), "price", price, "a finite number of 0 or more")
+    codebook = model.vq.codebook
+    K = prior.config.num_embeddings
+    require(len(codebook) == K, "num_embeddings", K, f"the model's number of codes, {len(codebook)}")
+    with evaluating(model):
+        # (B, D, h, w) -> (B, h, w, D), and to each code of (K, D): (B, h, w, K)
+        z_e = model._encode(x).to(codebook.dtype).movedim(1, -1)
+        distances = torch.cdist(z_e.flatten(1, 2), codebook).square().unflatten(1, z_e.shape[1:3]).cpu()
+
+    def choose(logits: Tensor, i: int, j: int) -> Tensor:
+        return (distances[:, i, j] - price * logits.log_softmax(-1)).argmin(-1)
+
+    blank = torch.zeros(distances.shape[:3], dtype=torch.long)
+    return prior._fill(blank, blank.bool(), condition, choose)
 
 
 def _check_range(name: str, values: Tensor, end: int, remedy: str) -> None:

@@ -352,7 +352,7 @@ class LatentPrior(PixelCNN):
         given = torch.zeros(count, height, width, dtype=torch.bool)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return self._fill(grid, given, condition, lambda outputs: self._mixture(outputs).sample())
+            return self._fill(grid, given, condition, lambda outputs, i, j: self._mixture(outputs).sample())
 
     def _mixture(self, outputs: Tensor) -> MixtureSameFamily:
         parts = outputs.movedim(1, -1).unflatten(-1, (self.config.num_embeddings, -1))  # (B, ..., K, 1 + 2d)
