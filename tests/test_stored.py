@@ -211,4 +211,5 @@ def test_the_committed_studies_are_those_of_the_specification():
         assert study.settings["steps"] == {what: studies.STEPS[what] for what in studies.USED[kind]}, study.name
         assert study.settings["seed"] == int(study.name[-1]), study.name
         assert study.provenance["data"] == "mnist", study.name
-        assert study.numbers["judge accuracy"] >= 0.99, study.name
+        if study.pictures:  # else nothing was judged
+            assert study.numbers["judge accuracy"] >= 0.99, study.name
