@@ -205,7 +205,7 @@ def test_the_committed_runs_are_those_of_the_specification():
 
 def test_the_committed_studies_are_those_of_the_specification():
     found = stored_studies("")
-    assert {study.name for study in found} <= studies.studies().keys()
+    assert {study.name for study in found} == studies.studies().keys()
     for study in found:
         kind = study.name.partition("-")[0]
         assert study.settings["steps"] == {what: studies.STEPS[what] for what in studies.USED[kind]}, study.name
