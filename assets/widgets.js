@@ -1,7 +1,13 @@
 // Loaded on pages with widgets only, between require.js and the widgets' bundle (see tools/vendor.py).
 
-// The bundle's modules and fonts lie in the site itself.
-requirejs.config({ baseUrl: new URL("vendor/", document.currentScript.src).href });
+// The bundle's modules and fonts lie in the site itself. Each module looks for the fonts beside itself, by its name:
+// all are told the folder that holds the bundle.
+const dist = "@jupyter-widgets/html-manager/dist";
+const modules = ["base", "base7", "controls", "controls7", "html-manager"];
+requirejs.config({
+  baseUrl: new URL("vendor/", document.currentScript.src).href,
+  paths: { [dist]: dist, ...Object.fromEntries(modules.map((name) => [`@jupyter-widgets/${name}`, `${dist}/${name}`])) },
+});
 
 // The bundle sets the mathematics of its labels through MathJax 2's queue, which MathJax 3 lacks.
 document.addEventListener("DOMContentLoaded", () => {

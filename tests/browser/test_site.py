@@ -127,6 +127,20 @@ def test_equations_and_their_numbers_are_set_by_the_sites_own_mathjax(watched, a
     assert "embed-amd.js" not in scripts(watched) and "require.js" not in scripts(watched)
 
 
+def test_the_widgets_bundle_finds_its_fonts(watched, address):
+    watched.goto(f"{address}/widget.html", wait_until="networkidle")
+    watched.locator(".noUi-handle").wait_for()
+    # The theme's icons ask for them where the theme's script is late: a missing font is an error in the console.
+    families = watched.evaluate(
+        """async () => {
+          const fonts = [...document.fonts].filter((font) => /Awesome/.test(font.family));
+          await Promise.all(fonts.map((font) => font.load()));
+          return fonts.map((font) => font.family);
+        }"""
+    )
+    assert any("Awesome" in family for family in families)
+
+
 def test_a_widget_lives_on_the_sites_own_scripts_and_its_label_is_set(watched, address):
     watched.goto(f"{address}/widget.html", wait_until="networkidle")
     handle = watched.locator(".noUi-handle")
