@@ -35,7 +35,6 @@ from vqvae_lib import (
     create_dataloader,
     load_images,
     load_or_train,
-    nearest_code,
     rate,
     usage_counts,
 )
@@ -202,15 +201,17 @@ def best(size: int, seed: int) -> StoredStudy:
     model = vqvae(size, seed, "longer model")
     config = PriorConfig(num_embeddings=size, layers=6, dropout=0.1, seed=seed, device="cpu")
     trainer = fitted_prior(config, model, "longest")
+    learned = trainer.model.eval()
     # Prices are shares of the squared distance that a nearest code has on average.
-    vectors = in_parts(lambda x: model.encoder(x).movedim(1, -1).flatten(0, 2), test.floats(halves()[0]))
-    distance = float((vectors - model.vq.codebook[nearest_code(vectors, model.vq.codebook)]).square().sum(1).mean())
+    some = test.floats(halves()[0])
+    squares = in_parts(lambda x: (model.encoder(x) - model.vq.lookup(model.encode(x))).square().sum(1), some)
+    distance = float(squares.mean())
     chosen = {"shares": CHOSEN, "MSE chosen": [], "bits chosen": [], "changed": []}
     nearest = collect_indices(model, BatchLoader(test, 500))
     for share in CHOSEN:
-        codes = in_parts(lambda x, price=share * distance: choose_codes(model, trainer.model, x, price), test.floats())
+        codes = in_parts(lambda x, price=share * distance: choose_codes(model, learned, x, price), test.floats())
         chosen["MSE chosen"].append(float((in_parts(model.decode, codes) - test.floats()).square().mean()))
-        nats = in_parts(lambda part: trainer.model.eval().nats(part).sum(dim=(1, 2)), codes)
+        nats = in_parts(lambda part: learned.nats(part).sum(dim=(1, 2)), codes)
         chosen["bits chosen"].append(float(nats.mean()) / math.log(2))
         chosen["changed"].append(float((codes != nearest).float().mean()))
     return bits_alone("best", trainer, model, start, distance=distance, **chosen)
