@@ -21,7 +21,17 @@ from torch.utils.data import TensorDataset
 from torchvision import datasets
 from torchvision.transforms import ToTensor
 
-from vqvae_lib import BatchLoader, DataError, ImageDataset, create_dataloader, data, data_root, draw_glyphs, load_images
+from vqvae_lib import (
+    BatchLoader,
+    DataError,
+    ImageDataset,
+    create_dataloader,
+    data,
+    data_root,
+    draw_glyphs,
+    draw_scenes,
+    load_images,
+)
 
 SIZES = {"train-images-idx3-ubyte": (30, 28, 28), "train-labels-idx1-ubyte": (30,)}
 SIZES |= {"t10k-images-idx3-ubyte": (20, 28, 28), "t10k-labels-idx1-ubyte": (20,)}
@@ -369,6 +379,15 @@ def seen(loader: BatchLoader) -> list[list[int]]:
         assert x.dtype == torch.float32
         assert torch.equal(x.mul(255).round()[:, 0, 0, 0].long(), labels)
     return [labels.tolist() for _, labels in batches]
+
+
+def test_scenes_are_colour_images_and_a_function_of_the_seed():
+    scenes, again = draw_scenes(50, seed=3, size=24), draw_scenes(50, seed=3, size=24)
+    assert scenes.images.shape == (50, 3, 24, 24) and scenes.images.dtype == torch.uint8
+    assert torch.equal(scenes.images, again.images)
+    assert not torch.equal(scenes.images, draw_scenes(50, seed=4, size=24).images)
+    assert all(len(image.flatten(1).unique(dim=1).T) > 24 for image in scenes.images)  # a blend, not one colour
+    assert scenes.labels.tolist() == [0] * 50
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,17 @@ import torch
 import torch.nn.functional as F
 from helpers import same_bits
 
-from vqvae_lib import VQVAE, Decoder, EMAVectorQuantizer, Encoder, VectorQuantizer, VQVAEConfig, perplexity
+from vqvae_lib import (
+    VQVAE,
+    Decoder,
+    EMAVectorQuantizer,
+    Encoder,
+    ResizeDecoder,
+    VectorQuantizer,
+    VQVAEConfig,
+    perplexity,
+    receptive_field,
+)
 
 updates = pytest.mark.parametrize("update", ["ema", "gradient"])
 
@@ -162,3 +172,27 @@ def test_images_that_are_not_finite_raise(model, images, method, bad):
 def test_decode_refuses_what_is_no_index(model, indices, message):
     with pytest.raises(ValueError, match=message):
         model.decode(indices)
+
+
+@pytest.mark.parametrize("shapes", [[(4, 2, 1)], [(4, 2, 1), (4, 2, 1), (3, 1, 1)], [(5, 1, 0), (2, 3, 1), (1, 1, 0)]])
+def test_the_receptive_field_is_where_the_gradient_is(shapes):
+    layers = [torch.nn.Conv2d(1, 1, k, stride, padding) for k, stride, padding in shapes]
+    for layer in layers:
+        torch.nn.init.ones_(layer.weight)
+    side, step, overhang = receptive_field(layers)
+    x = torch.zeros(1, 1, 60, 60, requires_grad=True)
+    place = 6  # far from the border
+    torch.nn.Sequential(*layers)(x)[0, 0, place, place].backward()
+    first = place * step - overhang
+    seen = (x.grad[0, 0] != 0).nonzero()
+    assert seen.min(0).values.tolist() == [first, first]
+    assert seen.max(0).values.tolist() == [first + side - 1] * 2
+
+
+def test_a_resize_decoder_draws_equal_codes_flat_and_the_same_shape(config):
+    vectors = torch.randn(4, config.embedding_dim, 1, 1).expand(-1, -1, 16, 16)
+    with torch.no_grad():
+        drawn = {kind: kind(config)(vectors) for kind in (Decoder, ResizeDecoder)}
+    assert drawn[ResizeDecoder].shape == drawn[Decoder].shape == (4, config.in_channels, 64, 64)
+    inner = {kind: x[:, :, 12:-12, 12:-12].flatten(2).std(-1).max() for kind, x in drawn.items()}
+    assert inner[ResizeDecoder] < 1e-6 < 1e-3 < inner[Decoder]

@@ -4,7 +4,8 @@ python tools/mutants.py [module ...] [--sample 30] [--seed 0] [--seconds 90] [--
 
 mutmut leaves decorated functions alone (here all that stands under ``torch.no_grad``), cosmic-ray starts an interpreter
 for each mutant, which costs seconds for PyTorch alone. This one imports what is heavy once, and forks: Linux and macOS.
-Ends with status 1 where too small a share of the mutants was killed.
+A first run, of the module as it is, notes which tests run which lines; for each mutant those come first, the quick ones
+before the slow. Ends with status 1 where too small a share of the mutants was killed, or none of a module was tried.
 """
 
 from __future__ import annotations
@@ -14,12 +15,16 @@ import ast
 import copy
 import importlib
 import importlib.machinery
+import json
 import os
 import random
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from project import ROOT
 
@@ -32,7 +37,16 @@ TESTS = {
     "vae": ["test_vae.py"],
 }
 LEFT_OUT = "not killed and not process and not stored_run and not real_interrupt and not really_full and not no_test"
-HEAVY = ("torch", "torchvision", "torch.distributed", "sklearn.cluster", "matplotlib.pyplot", "hypothesis", "pytest")
+HEAVY = (
+    "coverage",
+    "torch",
+    "torchvision",
+    "torch.distributed",
+    "sklearn.cluster",
+    "matplotlib.pyplot",
+    "hypothesis",
+    "pytest",
+)
 SWAPS = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
     ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.And: ast.Or, ast.Or: ast.And,
@@ -97,7 +111,41 @@ def mutate(tree: ast.Module, number: int) -> tuple[str, int, str, str]:
     return source, old.lineno, ast.unparse(old).splitlines()[0], ast.unparse(new).splitlines()[0]
 
 
-def run_tests(module: str, source: str | None) -> int:
+class Witnesses:
+    """A pytest plugin: notes the seconds of each test and the lines of a module that it runs."""
+
+    def __init__(self, path: str, file: Path) -> None:
+        import coverage
+
+        self.path, self.file, self.seconds = path, file, {}
+        self.coverage = coverage.Coverage(data_file=None, config_file=False, include=[path])
+
+    def pytest_sessionstart(self) -> None:
+        self.coverage.start()
+
+    def pytest_runtest_setup(self, item: Any) -> None:
+        self.coverage.switch_context(item.nodeid)
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration
+
+    def pytest_sessionfinish(self) -> None:
+        self.coverage.stop()
+        by_line = self.coverage.get_data().contexts_by_lineno(self.path)
+        self.file.write_text(json.dumps({"seconds": self.seconds, "by_line": by_line}))
+
+
+class Order:
+    """A pytest plugin: tests that run the changed line come first, and quick ones before slow ones."""
+
+    def __init__(self, line: int, notes: dict[str, Any]) -> None:
+        self.first, self.seconds = set(notes["by_line"].get(str(line), ())), notes["seconds"]
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        items.sort(key=lambda item: (item.nodeid not in self.first, self.seconds.get(item.nodeid, 0.0)))
+
+
+def run_tests(module: str, source: str | None, plugin: object) -> int:
     """Run a module's tests in this process, with other source for the module if it is given."""
     path = str(ROOT / "vqvae_lib" / f"{module}.py")
     get_code = importlib.machinery.SourceFileLoader.get_code
@@ -107,40 +155,90 @@ def run_tests(module: str, source: str | None) -> int:
         return compile(source, path, "exec") if ours else get_code(loader, name)
 
     importlib.machinery.SourceFileLoader.get_code = mutant
-    os.environ["VQVAE_EXAMPLES"] = "15"
+    os.environ |= {"VQVAE_EXAMPLES": "15", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # Jupyter's plugins take a second
     import pytest
 
     tests = [str(ROOT / "tests" / name) for name in TESTS[module]]
-    return int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--no-header", "-k", LEFT_OUT, *tests]))
+    options = ["-x", "-q", "-p", "no:cacheprovider", "--no-header", "-k", LEFT_OUT]
+    return int(pytest.main([*options, *tests], plugins=[plugin]))
 
 
-def start(module: str, source: str | None) -> int:
-    """Fork a process that runs the tests; its id."""
+class Running(NamedTuple):
+    """A process that runs the tests."""
+
+    process: int
+    what: str
+    end: float
+
+    def passed(self) -> bool | None:
+        """Tell whether its tests passed: None while they run. One that takes too long is ended, and did not pass."""
+        done, status = os.waitpid(self.process, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status) == 0
+        if time.monotonic() < self.end:
+            return None
+        os.killpg(self.process, signal.SIGKILL)
+        os.waitpid(self.process, 0)
+        return False
+
+
+def start(module: str, source: str | None, plugin: object, what: str, limit: float) -> Running:
+    """Fork a process that runs the tests."""
     child = os.fork()
     if child:
-        return child
+        return Running(child, what, time.monotonic() + limit)
     code = 1
     try:
         os.setpgid(0, 0)
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)
         os.dup2(nowhere, 2)
-        code = run_tests(module, source)
+        code = run_tests(module, source, plugin)
     finally:
         os._exit(code)
 
 
-def finish(child: int, limit: float) -> bool:
-    """Wait for a process; whether its tests passed. One that takes too long is ended, and counts as noticed."""
-    end = time.monotonic() + limit
-    while time.monotonic() < end:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status) == 0
+def observe(module: str) -> tuple[dict[str, Any], float]:
+    """Run a module's tests on the module as it is: which test runs which lines, and how long all took."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "notes.json"
+        clock = time.monotonic()
+        path = str(ROOT / "vqvae_lib" / f"{module}.py")
+        running = start(module, None, Witnesses(path, file), module, 600)
+        while (passed := running.passed()) is None:
+            time.sleep(0.02)
+        if not passed:
+            raise SystemExit(f"{module}: its tests fail as it is. Mend them first.")
+        return json.loads(file.read_text()), time.monotonic() - clock
+
+
+def attempt(module: str, options: argparse.Namespace) -> tuple[int, list[str]]:
+    """Try a module's mutants: how many were tried, and which lived."""
+    text = (ROOT / "vqvae_lib" / f"{module}.py").read_text(encoding="utf-8")
+    numbers = list(range(len(places(ast.parse(text)))))
+    if options.sample:
+        numbers = sorted(random.Random(options.seed).sample(numbers, min(options.sample, len(numbers))))
+    notes, seconds = observe(module)
+    limit, begin = 10 + 4 * options.jobs * seconds, time.monotonic()
+    running, tried, survivors = [], 0, []
+    while numbers or running:
+        if tried and time.monotonic() - begin >= options.seconds:
+            numbers = []
+        while numbers and len(running) < options.jobs:
+            source, line, old, new = mutate(ast.parse(text), numbers.pop(0))
+            what = f"vqvae_lib/{module}.py:{line}: {old}  ->  {new}"
+            running.append(start(module, source, Order(line, notes), what, limit))
+            tried += 1
+        for process in list(running):
+            passed = process.passed()
+            if passed is not None:
+                running.remove(process)
+            if passed:
+                survivors.append(process.what)
+                print(f"survived  {process.what}", flush=True)
         time.sleep(0.02)
-    os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return False
+    print(f"{module}: {tried - len(survivors)} of {tried} mutants killed", flush=True)
+    return tried, survivors
 
 
 def main() -> int:
@@ -149,7 +247,7 @@ def main() -> int:
     parser.add_argument("modules", nargs="*", default=there, metavar="module", help=f"of {', '.join(there)}")
     parser.add_argument("--sample", type=int, help="so many of each module's mutants, drawn at random")
     parser.add_argument("--seed", type=int, default=0, help="of the draw")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no mutant after so many seconds")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no mutant of a module after so many")
     parser.add_argument("--needed", type=float, default=0.9, help="share that has to be killed")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes at a time")
     options = parser.parse_args()
@@ -157,34 +255,12 @@ def main() -> int:
     sys.dont_write_bytecode = True
     for name in HEAVY:
         importlib.import_module(name)
-    begin, tried, survivors = time.monotonic(), 0, []
+    begin, tried, alive = time.monotonic(), 0, 0
     for module in options.modules:
-        text = (ROOT / "vqvae_lib" / f"{module}.py").read_text(encoding="utf-8")
-        numbers = list(range(len(places(ast.parse(text)))))
-        if options.sample:
-            numbers = sorted(random.Random(options.seed).sample(numbers, min(options.sample, len(numbers))))
-        clock = time.monotonic()
-        if not finish(start(module, None), 600):
-            print(f"{module}: its tests fail as it is. Mend them first.")
-            return 2
-        limit = 10 + 4 * options.jobs * (time.monotonic() - clock)
-        running, before = {}, (tried, len(survivors))
-        while numbers or running:
-            while numbers and len(running) < options.jobs and time.monotonic() - begin < options.seconds:
-                source, line, old, new = mutate(ast.parse(text), numbers.pop(0))
-                running[start(module, source)] = f"vqvae_lib/{module}.py:{line}: {old}  ->  {new}"
-            if not running:
-                break
-            child = next(iter(running))
-            what = running.pop(child)
-            tried += 1
-            if finish(child, limit):
-                survivors.append(what)
-                print(f"survived  {what}", flush=True)
-        count, alive = tried - before[0], len(survivors) - before[1]
-        print(f"{module}: {count - alive} of {count} mutants killed", flush=True)
-    print(f"all: {tried - len(survivors)} of {tried} in {time.monotonic() - begin:.0f} s")
-    return int(tried == 0 or 1 - len(survivors) / tried < options.needed)
+        count, survivors = attempt(module, options)
+        tried, alive = tried + count, alive + len(survivors)
+    print(f"all: {tried - alive} of {tried} in {time.monotonic() - begin:.0f} s")
+    return int(1 - alive / tried < options.needed)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,18 @@ from .analysis import (
     usage_counts,
 )
 from .config import VQVAEConfig, best_device, quick
-from .data import BatchLoader, DataError, ImageDataset, create_dataloader, data_root, draw_glyphs, load_images
+from .data import (
+    BatchLoader,
+    DataError,
+    ImageDataset,
+    create_dataloader,
+    data_root,
+    draw_glyphs,
+    draw_scenes,
+    load_images,
+)
 from .figures import visualize_codebook_usage, visualize_reconstruction
-from .model import VQVAE, Decoder, Encoder, VQVAEOutput
+from .model import VQVAE, Decoder, Encoder, ResizeDecoder, VQVAEOutput, receptive_field
 from .prior import (
     GatedStack,
     MaskedConv2d,

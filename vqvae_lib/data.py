@@ -33,6 +33,7 @@ __all__ = [
     "create_dataloader",
     "data_root",
     "draw_glyphs",
+    "draw_scenes",
     "load_images",
 ]
 
@@ -282,6 +283,29 @@ def draw_glyphs(characters: str, count: int, *, seed: int, size: int = 28) -> tu
         warped = F.grid_sample(masters[labels[part], faces[part]][:, None], grid, align_corners=False)
         images[part] = F.avg_pool2d(warped, 2).mul(255).round().to(torch.uint8)  # two samples a pixel: smooth edges
     return images, labels
+
+
+def draw_scenes(count: int, *, seed: int, size: int = 32) -> ImageDataset:
+    """Draw simple scenes in colour: a disc and a bar on a blend of two colours, all at random.
+
+    Args:
+        count: how many.
+        seed: of the draws; equal seeds draw equal scenes.
+        size: side of the image in pixels.
+
+    Returns:
+        ``count`` images (3, size, size) of the CIFAR-10 kind; every label is 0.
+    """
+    g = torch.Generator().manual_seed(seed)
+    u = torch.rand(count, 6, 1, 1, 1, generator=g)
+    colours = torch.rand(count, 4, 3, 1, 1, generator=g)
+    y, x = torch.meshgrid(torch.linspace(0, 1, size), torch.linspace(0, 1, size), indexing="ij")
+    blend = (x * u[:, 0] + y * (1 - u[:, 0])).clamp(0, 1)
+    image = colours[:, 0] * blend + colours[:, 1] * (1 - blend)
+    disc = (x - u[:, 1]) ** 2 + (y - u[:, 2]) ** 2 < (0.1 + 0.2 * u[:, 3]) ** 2
+    bar = ((x - u[:, 4]).abs() < 0.08) & ((y - u[:, 5]).abs() < 0.35)
+    image = torch.where(bar, colours[:, 2], torch.where(disc, colours[:, 3], image))
+    return ImageDataset(image.mul(255).to(torch.uint8), torch.zeros(count, dtype=torch.long), "scenes")
 
 
 def _masters(characters: str) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -18,7 +19,7 @@ from .quantizer import (
     perplexity,
 )
 
-__all__ = ["VQVAE", "Decoder", "Encoder", "VQVAEOutput"]
+__all__ = ["VQVAE", "Decoder", "Encoder", "ResizeDecoder", "VQVAEOutput", "receptive_field"]
 
 
 class VQVAEOutput(NamedTuple):
@@ -86,6 +87,40 @@ class Decoder(nn.Module):
         pixels = x.new_tensor([x[:, 0].numel()], dtype=torch.float32)
         sums = add_over_processes(torch.cat([x.float().sum(dim=(0, 2, 3)), pixels]))
         self.net[-2].bias.copy_(torch.logit((sums[:-1] / sums[-1]).clamp(0.01, 0.99)))
+
+
+class ResizeDecoder(Decoder):
+    """Enlarging and a convolution of stride 1 in place of each transposed one: every pixel has the same weights.
+
+    Chapter 3 compares the two; arguments and shapes are the :class:`Decoder`'s.
+    """
+
+    def __init__(self, config: VQVAEConfig) -> None:
+        super().__init__(config)
+        layers: list[nn.Module] = []
+        for layer in self.net:
+            if isinstance(layer, nn.ConvTranspose2d):
+                layers += [nn.Upsample(scale_factor=2), nn.Conv2d(layer.in_channels, layer.out_channels, 3, padding=1)]
+            else:
+                layers.append(layer)
+        self.net = nn.Sequential(*layers)
+
+
+def receptive_field(layers: Iterable[nn.Conv2d]) -> tuple[int, int, int]:
+    """Compute what one output of a stack of convolutions sees, equation (3.5).
+
+    Args:
+        layers: square convolutions without dilation, in their order.
+
+    Returns:
+        side, step and overhang in pixels: output i sees ``side`` of them, from i * step - overhang on.
+    """
+    side, step, overhang = 1, 1, 0
+    for layer in layers:
+        side += (layer.kernel_size[0] - 1) * step
+        overhang += layer.padding[0] * step
+        step *= layer.stride[0]
+    return side, step, overhang
 
 
 class VQVAE(nn.Module):
