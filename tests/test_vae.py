@@ -97,6 +97,40 @@ def test_shapes(images, latent):
     assert x_recon.shape == images.shape and 0 <= x_recon.min() <= x_recon.max() <= 1
 
 
+@pytest.mark.parametrize("kind", [VAE, AutoregressiveVAE])
+def test_the_weights_are_a_function_of_the_seed_alone(kind):
+    made = []
+    for at_large, seed in ((1, 3), (2, 3), (1, 4)):
+        torch.manual_seed(at_large)
+        made.append(kind(replace(BLACK_AND_WHITE, seed=seed)).state_dict())
+    assert same_bits(made[0], made[1]) and not same_bits(made[0], made[2])
+
+
+@latents
+@torch.no_grad()
+def test_one_image_is_batch_enough(images, latent):
+    model = VAE(replace(SMALL, latent=latent, latent_dim=3))
+    numbers = model.summarise(model.training_step(images[:1]))
+    assert all(map(math.isfinite, numbers.values()))
+    assert model.bound(images[:1]).shape == (1,)
+
+
+def test_a_grid_follows_the_image_and_a_vector_wants_its_own_size():
+    model = VAE(SMALL)
+    assert model.encode(torch.zeros(2, 1, 32, 20)).shape == (2, 4, 8, 5)
+    vector = VAE(replace(SMALL, latent="vector", grid_side=2))
+    assert vector.encode(torch.zeros(2, 1, 8, 8)).shape == (2, 4, 1, 1)
+    with pytest.raises(ValueError, match=r"grid_side = 2: .*\(2, 3\)"):
+        vector.encode(torch.zeros(2, 1, 8, 12))
+
+
+def test_a_number_that_carries_just_the_bound_is_not_active():
+    with torch.no_grad():
+        terms = VAE(SMALL).training_step(torch.rand(2, 1, 28, 28))
+    terms["kl_per_number"] = torch.tensor([0.0, 0.01, 0.011, 2.0])
+    assert VAE(SMALL).summarise(terms)["active"] == 2
+
+
 @latents
 @torch.no_grad()
 def test_the_numbers_are_those_of_the_equation(images, latent):
@@ -125,6 +159,7 @@ def test_the_numbers_are_those_of_the_equation(images, latent):
 def test_more_samples_come_closer_from_below(images, latent):
     """The mean ELBO is at most the importance-weighted bound, and the bound of one sample is the ELBO."""
     model = VAE(replace(SMALL, latent=latent, variance=1.0)).eval()
+    torch.nn.init.constant_(model.to_latent.bias[2:], -4)  # a posterior far from the prior
     torch.manual_seed(0)
     single = torch.stack([model.bound(images) for _ in range(100)])
     elbo = -model.distortion(images, model.latent(images))["distortion"].mean() - model.kl(images).sum((1, 2, 3)).mean()
@@ -221,7 +256,9 @@ def test_both_latents_are_fed_in_the_same_way(pixels, bottleneck, feeding, laten
     assert numbers["elbo"] == pytest.approx(-numbers["distortion"] - numbers["rate"] * math.log(2), rel=1e-5)
     swapped = model.distortion(pixels, z.roll(1, 0))["distortion"] - model.distortion(pixels, z)["distortion"]
     assert bool(swapped.any()) == (feeding != "none")
-    assert set(model.draw(z[:2], 3, 5).unique().tolist()) <= {0.0, 1.0}
+    drawn = model.draw(z[:2], 3, 5)
+    assert set(drawn.unique().tolist()) <= {0.0, 1.0}
+    assert torch.equal(drawn, model.draw(z[:2], 3, 5, seed=0))
 
 
 @torch.no_grad()
@@ -230,6 +267,15 @@ def test_given_the_latent_the_probabilities_of_all_images_add_up_to_one():
     every = ((torch.arange(16)[:, None] >> torch.arange(4)) & 1).float().view(16, 1, 2, 2)
     z = torch.randn(1, 2, 3, 3).expand(16, -1, -1, -1)
     assert float(model.distortion(every, z)["distortion"].neg().exp().sum()) == pytest.approx(1, rel=1e-5)
+
+
+@feedings
+@bottlenecks
+@torch.no_grad()
+def test_an_autoregressive_decoder_takes_one_image(pixels, bottleneck, feeding):
+    model = AutoregressiveVAE(replace(BLACK_AND_WHITE, bottleneck=bottleneck, feeding=feeding))
+    numbers = model.summarise(model.training_step(pixels[:1]))
+    assert all(map(math.isfinite, numbers.values()))
 
 
 @pytest.mark.parametrize("feeding", ["map", "bias", "last"])
@@ -323,14 +369,20 @@ def test_latents_are_as_frequent_as_they_are_dense():
 
 def test_under_the_standard_normal_the_rate_is_the_kl():
     """A mixture whose parts are all N(0, I) is the standard prior: the rate it gives is the KL that the VAE counts."""
-    model = LatentPrior(PRIOR, 2)
+    model = LatentPrior(PRIOR, 3)
     torch.nn.init.zeros_(model.head[-1].weight)
     torch.nn.init.zeros_(model.head[-1].bias)
-    mean, log_variance = (value.float() for value in moments(4000, 2, 3, 3))
+    mean, log_variance = (value.float() for value in moments(20_000, 3, 3, 3))
     torch.manual_seed(0)
-    rate = torch.no_grad()(model.training_step)(torch.cat([mean, log_variance], 1))["bits_per_image"]
+    step = torch.no_grad()(model.training_step)
+    numbers = step(torch.cat([mean, log_variance], 1))
     expected = gaussian_kl(mean, log_variance).sum((1, 2, 3)).mean() / math.log(2)
-    assert float(rate) == pytest.approx(float(expected), rel=0.01)
+    assert float(numbers["bits_per_image"]) == pytest.approx(float(expected), rel=0.01)
+    # The loss is the cost of z itself, a number: what the rate is before the entropy of q is taken off.
+    entropy = (log_variance + math.log(2 * math.pi * math.e)).sum((1, 2, 3)).mean() / 2
+    cost = numbers["bits_per_image"] * math.log(2) + entropy
+    torch.testing.assert_close(numbers["total_loss"], cost / 27)
+    assert all(value.isfinite() for value in step(torch.zeros(1, 6, 3, 3)).values())  # one image is batch enough
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------
