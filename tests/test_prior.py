@@ -8,6 +8,7 @@ from dataclasses import FrozenInstanceError, asdict, fields, replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from helpers import same_bits
 from torch import Tensor
 from torch.utils.data import TensorDataset
@@ -101,6 +102,36 @@ def test_a_code_changes_its_own_and_earlier_predictions_never(stack):
         assert not moved[: position + 1].any()
         # The next one sees it, if there is one; of the naive stack it may lie in the blind spot.
         assert stack == "masked" or moved[position + 1 : position + 2].all()
+
+
+@stacks
+@pytest.mark.parametrize("layers", [1, 2, 5])
+def test_a_stack_has_the_layers_that_were_asked_for(stack, layers):
+    assert len(prior(stack=stack, layers=layers).stack.layers) == layers
+
+
+def test_the_naive_stack_adds_what_each_layer_makes_of_the_sum_so_far():
+    x, given = torch.randn(2, 8, 4, 5), torch.randn(2, 3, 1, 1)
+    stack = MaskedStack(SMALL, condition_dim=3).eval()
+    assert stack.condition.bias is None
+    h = stack.layers[0](x) + stack.condition(given)
+    for layer in stack.layers[1:]:
+        h = h + layer(h.relu())
+    torch.testing.assert_close(stack(x, given), h)
+
+
+def test_a_gated_layer_is_the_gate_of_both_stacks_and_a_sum():
+    """One layer written out, with its moves: down a row for the rows above, right a position for the row so far."""
+    x, given = torch.randn(2, 8, 4, 5), torch.randn(2, 3, 1, 1)
+    stack = GatedStack(replace(SMALL, layers=1), condition_dim=3).eval()
+    (layer,) = stack.layers
+    assert layer.condition.bias is None
+    down, right = torch.zeros_like(x), torch.zeros_like(x)
+    down[:, :, 1:], right[..., 1:] = x[:, :, :-1], x[..., :-1]
+    for_horizontal = layer.condition(given)[:, 16:]
+    above = layer.link(layer.vertical(F.pad(down, (1, 1, 1, 0)))) + for_horizontal
+    a, b = (layer.horizontal(F.pad(right, (1, 0))) + above).split(8, dim=1)
+    torch.testing.assert_close(stack(x, given), right + layer.out(torch.tanh(a) * torch.sigmoid(b)))
 
 
 @pytest.mark.parametrize(("kind", "rows"), [("A", ["111", "100", "000"]), ("B", ["111", "110", "000"])])
@@ -499,6 +530,19 @@ def test_a_mask_that_is_none_raises(given):
 def test_a_bad_choice_raises_naming_field_and_value(name, value):
     with pytest.raises(ValueError, match=rf"^{name} = {value!r} "):
         PriorConfig(**{name: value})
+
+
+def test_the_defaults_are_those_that_the_chapters_speak_of():
+    given = {name: value for name, value in vars(PriorConfig()).items() if name not in ("device", "precision")}
+    assert given == {
+        **{"num_embeddings": 512, "num_classes": 0, "hidden_dim": 64, "layers": 8, "kernel_size": 3, "dropout": 0.0},
+        **{"stack": "gated", "lr": 4e-3, "schedule": "one_cycle", "batch_size": 64, "num_epochs": 10, "seed": 42},
+    }
+
+
+def test_the_least_that_is_possible_is_taken():
+    least = PriorConfig(num_embeddings=1, num_classes=0, hidden_dim=2, layers=1, kernel_size=3, dropout=0)
+    assert PixelCNN(least)(torch.zeros(1, 1, 1, dtype=torch.long)).shape == (1, 1, 1, 1)
 
 
 def test_the_config_is_frozen_and_every_field_documented():

@@ -17,6 +17,7 @@ from vqvae_lib import (
     VAE,
     AutoregressiveVAE,
     BatchLoader,
+    ImageDataset,
     LatentPrior,
     PriorConfig,
     Trainer,
@@ -231,6 +232,10 @@ def test_binarised_images_are_black_or_white(digits):
     blocks = digits.floats().unfold(2, 2, 2).unfold(3, 2, 2).mean((-1, -2))
     clear = (blocks - 0.5).abs() > 1e-4
     assert torch.equal(values[clear], (blocks > 0.5).float()[clear])
+    half = ImageDataset(
+        torch.tensor([[0, 255], [255, 0]], dtype=torch.uint8).expand(1, 1, 2, 2), torch.zeros(1), "half"
+    )
+    assert binarised(half, 1).tensors[0].tolist() == [[[[0.0]]]]  # just a half is still black
 
 
 @feedings
