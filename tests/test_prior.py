@@ -120,18 +120,21 @@ def test_the_naive_stack_adds_what_each_layer_makes_of_the_sum_so_far():
     torch.testing.assert_close(stack(x, given), h)
 
 
-def test_a_gated_layer_is_the_gate_of_both_stacks_and_a_sum():
-    """One layer written out, with its moves: down a row for the rows above, right a position for the row so far."""
+def test_gated_layers_are_the_gates_of_both_stacks_and_a_sum():
+    """Two layers written out, with their moves: down a row for the rows above, right a position for the row so far."""
     x, given = torch.randn(2, 8, 4, 5), torch.randn(2, 3, 1, 1)
-    stack = GatedStack(replace(SMALL, layers=1), condition_dim=3).eval()
-    (layer,) = stack.layers
-    assert layer.condition.bias is None
-    down, right = torch.zeros_like(x), torch.zeros_like(x)
-    down[:, :, 1:], right[..., 1:] = x[:, :, :-1], x[..., :-1]
-    for_horizontal = layer.condition(given)[:, 16:]
-    above = layer.link(layer.vertical(F.pad(down, (1, 1, 1, 0)))) + for_horizontal
-    a, b = (layer.horizontal(F.pad(right, (1, 0))) + above).split(8, dim=1)
-    torch.testing.assert_close(stack(x, given), right + layer.out(torch.tanh(a) * torch.sigmoid(b)))
+    stack = GatedStack(replace(SMALL, layers=2), condition_dim=3).eval()
+    v, h = torch.zeros_like(x), torch.zeros_like(x)
+    v[:, :, 1:], h[..., 1:] = x[:, :, :-1], x[..., :-1]
+    for layer in stack.layers:
+        assert layer.condition.bias is None
+        above = layer.vertical(F.pad(v, (1, 1, 1, 0)))
+        for_v, for_h = layer.condition(given).split(16, dim=1)
+        a, b = (layer.horizontal(F.pad(h, (1, 0))) + layer.link(above) + for_h).split(8, dim=1)
+        h = h + layer.out(torch.tanh(a) * torch.sigmoid(b))
+        a, b = (above + for_v).split(8, dim=1)
+        v = torch.tanh(a) * torch.sigmoid(b)
+    torch.testing.assert_close(stack(x, given), h)
 
 
 @pytest.mark.parametrize(("kind", "rows"), [("A", ["111", "100", "000"]), ("B", ["111", "110", "000"])])
@@ -247,6 +250,47 @@ def test_a_condition_that_differs_from_row_to_row_is_followed():
     assert torch.equal(drawn, model(drawn, condition).argmax(1))
 
 
+@pytest.mark.parametrize("height", [1, 2])
+@pytest.mark.parametrize("width", [1, 3])
+def test_a_condition_is_a_map_of_one_or_all_rows_and_columns(height, width):
+    model = PixelCNN(SMALL, condition_dim=2).eval()
+    condition = 3 * torch.randn(2, 2, height, width)
+    drawn = model.sample(2, 2, 3, condition, temperature=1e-6)
+    assert torch.equal(drawn, model(drawn, condition).argmax(1))
+
+
+@torch.no_grad()
+def test_one_class_is_a_label_too_and_one_grid_batch_enough():
+    model = prior(num_classes=1)
+    numbers = model.training_step(torch.zeros(1, 2, 3, dtype=torch.long), torch.zeros(1, dtype=torch.long))
+    assert float(numbers["bits_per_image"]) == pytest.approx(6 * float(numbers["bits_per_code"]))
+
+
+def test_of_a_single_code_there_is_one_grid():
+    assert prior(num_embeddings=1).sample(3, 2, 2).tolist() == [[[0, 0], [0, 0]]] * 3
+
+
+def test_progress_counts_every_position(monkeypatch):
+    counted = []
+
+    class Counter:
+        def __init__(self, total, label):
+            counted.append(total)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def advance(self, steps):
+            counted.append(steps)
+
+    monkeypatch.setattr("vqvae_lib.prior._Progress", Counter)
+    prior().sample(1, 2, 3)
+    assert counted == [6, 1, 1, 1, 1, 1, 1]
+
+
 def test_towards_temperature_zero_the_likeliest_code_takes_all():
     logits = torch.tensor([[1.0, 3.0, 2.0], [0.5, 0.1, 0.4]])
     for temperature in (1e-5, 1e-30, 1e-300):
@@ -302,6 +346,7 @@ def test_same_seed_same_samples_and_nothing_else_moves(training, capsys):
     before, state = torch.get_rng_state(), {name: value.clone() for name, value in model.state_dict().items()}
     one, same, other = (model.sample(8, 4, 4, seed=seed) for seed in (0, 0, 1))
     assert torch.equal(one, same) and not torch.equal(one, other)
+    assert torch.equal(model.sample(8, 4, 4), one)  # 0 is the default
     assert same_bits(model.state_dict(), state)
     assert torch.equal(torch.get_rng_state(), before)
     assert model.training == training
@@ -497,6 +542,8 @@ def test_labels_missing_or_wrong_raise(num_classes, labels, message):
 def test_options_out_of_range_raise_before_any_work(options, message):
     with pytest.raises(ValueError, match=message):
         prior().sample(1, 2, 2, **options)
+    with pytest.raises(ValueError, match=message):  # even where nothing is left to draw
+        prior().complete(torch.zeros(1, 2, 2, dtype=torch.long), torch.ones(2, 2, dtype=torch.bool), **options)
     with pytest.raises(ValueError, match=message):
         sampling_distribution(torch.zeros(3), **options)
 
