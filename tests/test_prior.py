@@ -295,6 +295,7 @@ def test_towards_temperature_zero_the_likeliest_code_takes_all():
     logits = torch.tensor([[1.0, 3.0, 2.0], [0.5, 0.1, 0.4]])
     for temperature in (1e-5, 1e-30, 1e-300):
         assert sampling_distribution(logits, temperature).tolist() == [[0, 1, 0], [1, 0, 0]]
+    assert sampling_distribution(torch.tensor([1e3, 999.0]), 1e-306).tolist() == [1, 0]  # as logits, beyond float64
     torch.testing.assert_close(sampling_distribution(logits, 1e9), torch.full((2, 3), 1 / 3, dtype=torch.float64))
     torch.testing.assert_close(sampling_distribution(logits, 2.0), (logits.double() / 2).softmax(-1))
     model = prior()

@@ -5,6 +5,7 @@ Vectors are rows: ``z`` is (N, D) and the codebook E is (K, D). Equation numbers
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Self
@@ -64,6 +65,7 @@ def nearest_code(z: Tensor, codebook: Tensor) -> Tensor:
     """
     indices = torch.zeros(len(z), dtype=torch.long, device=z.device)
     best = z.new_full((len(z),), -torch.inf)
+    score, place = torch.empty_like(best), torch.empty_like(indices)  # the best of a tile of codes, and where
     norms = z.new_zeros(())  # the largest squared norm of a code
     for first in range(0, len(codebook), TILE_CODES):
         codes = codebook[first : first + TILE_CODES]
@@ -75,20 +77,22 @@ def nearest_code(z: Tensor, codebook: Tensor) -> Tensor:
         # Code j * GROUPS + g goes to place (g, j): the codes that share a j are neighbours in the codebook.
         half_norms = half_norms.view(per_group, GROUPS).T.reshape(-1)
         codes = F.pad(codes, (0, 0, 0, padding)).view(per_group, GROUPS, -1).transpose(0, 1).flatten(0, 1)
-        rows = min(len(z), max(64, TILE.get(z.device.type, TILE["cuda"]) // len(codes)))
+        chunks = max(1, round(len(z) * len(codes) / TILE.get(z.device.type, TILE["cuda"])))
+        rows = max(1, math.ceil(len(z) / chunks))
         buffer = z.new_empty(rows, len(codes))
         every = torch.arange(rows, device=z.device)
-        for z_part, best_part, indices_part in zip(z.split(rows), best.split(rows), indices.split(rows), strict=True):
+        for z_part, score_part, j in zip(z.split(rows), score.split(rows), place.split(rows), strict=True):
             n = len(z_part)
             # (n, D) x (D, codes) -> (n, codes) -> (n, GROUPS, codes / GROUPS)
             scores = torch.addmm(half_norms, z_part, codes.T, out=buffer[:n]).unflatten(1, (GROUPS, per_group))
             # Looking for the place of a maximum takes several times as long as for its value: find the value over
             # each j's codes first, then the best j, then the place among its GROUPS codes alone.
-            score, j = scores.amax(1).max(1)
+            torch.max(scores.amax(1), 1, out=(score_part, j))
             g = scores[every[:n], :, j].max(1).indices  # (n, GROUPS) -> (n,); argmax takes twice as long
-            better = score > best_part  # strictly: of equal scores the first code's stays
-            indices_part.copy_(torch.where(better, j.mul_(GROUPS).add_(g).add_(first), indices_part))
-            torch.maximum(best_part, score, out=best_part)
+            j.mul_(GROUPS).add_(g)
+        better = score > best  # strictly: of equal scores the first code's stays
+        indices = torch.where(better, place.add_(first), indices)
+        best = torch.maximum(best, score)
     # A code whose square is infinite scores -inf: it never wins, not even where it is the nearest.
     if z.device.type != "cuda" and not (best.isfinite().all() and norms.isfinite()):
         raise ValueError(
