@@ -65,7 +65,6 @@ def nearest_code(z: Tensor, codebook: Tensor) -> Tensor:
     """
     indices = torch.zeros(len(z), dtype=torch.long, device=z.device)
     best = z.new_full((len(z),), -torch.inf)
-    score, place = torch.empty_like(best), torch.empty_like(indices)  # the best of a tile of codes, and where
     norms = z.new_zeros(())  # the largest squared norm of a code
     for first in range(0, len(codebook), TILE_CODES):
         codes = codebook[first : first + TILE_CODES]
@@ -81,18 +80,20 @@ def nearest_code(z: Tensor, codebook: Tensor) -> Tensor:
         rows = max(1, math.ceil(len(z) / chunks))
         buffer = z.new_empty(rows, len(codes))
         every = torch.arange(rows, device=z.device)
-        for z_part, score_part, j in zip(z.split(rows), score.split(rows), place.split(rows), strict=True):
+        for z_part, best_part, indices_part in zip(z.split(rows), best.split(rows), indices.split(rows), strict=True):
             n = len(z_part)
             # (n, D) x (D, codes) -> (n, codes) -> (n, GROUPS, codes / GROUPS)
             scores = torch.addmm(half_norms, z_part, codes.T, out=buffer[:n]).unflatten(1, (GROUPS, per_group))
             # Looking for the place of a maximum takes several times as long as for its value: find the value over
             # each j's codes first, then the best j, then the place among its GROUPS codes alone.
-            torch.max(scores.amax(1), 1, out=(score_part, j))
+            score, j = scores.amax(1).max(1)
             g = scores[every[:n], :, j].max(1).indices  # (n, GROUPS) -> (n,); argmax takes twice as long
-            j.mul_(GROUPS).add_(g)
-        better = score > best  # strictly: of equal scores the first code's stays
-        indices = torch.where(better, place.add_(first), indices)
-        best = torch.maximum(best, score)
+            code = j.mul_(GROUPS).add_(g).add_(first)
+            if first > 0:  # strictly better than the tiles before: of equal scores the first code's stays
+                code = torch.where(score > best_part, code, indices_part)
+                score = torch.maximum(score, best_part)
+            indices_part.copy_(code)
+            best_part.copy_(score)
     # A code whose square is infinite scores -inf: it never wins, not even where it is the nearest.
     if z.device.type != "cuda" and not (best.isfinite().all() and norms.isfinite()):
         raise ValueError(
