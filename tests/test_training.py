@@ -252,6 +252,12 @@ def test_one_cycle_rises_once_to_its_peak_and_falls_to_nearly_nothing():
     assert learning_rate(1.5, 0.01) == learning_rate(1.0, 0.01)
 
 
+def test_one_cycle_is_two_halves_of_a_cosine():
+    """From peak / 25 to the peak over three tenths, then to peak / 1000; halfway each stands in the middle."""
+    at = {0: 1 / 25, 0.15: (1 / 25 + 1) / 2, 0.3: 1, 0.65: (1 + 1 / 1000) / 2, 1: 1 / 1000}
+    assert [learning_rate(p, 0.02) / 0.02 for p in at] == pytest.approx(list(at.values()), rel=1e-9)
+
+
 def test_a_constant_rate_is_constant():
     assert {learning_rate(i / 10, 0.01, "constant") for i in range(11)} == {0.01}
 
@@ -292,11 +298,23 @@ def test_automatic_precision_follows_the_gpu(monkeypatch, capability, dtype):
     assert autocast_dtype(torch.device("cuda")) is dtype
 
 
-@pytest.mark.parametrize(("has", "dtype"), [(True, torch.bfloat16), (False, None)])
-def test_automatic_precision_follows_the_processor(monkeypatch, has, dtype):
+@pytest.mark.parametrize(
+    ("has", "dtype"),
+    [
+        ({"amx_tile"}, torch.bfloat16),
+        ({"avx512_bf16"}, torch.bfloat16),
+        (set(), None),
+        (None, None),  # a torch that no longer has these names
+    ],
+)
+def test_automatic_precision_follows_the_cpu(monkeypatch, has, dtype):
     for name in ("amx_tile", "avx512_bf16"):
-        monkeypatch.setattr(torch.cpu, f"_is_{name}_supported", lambda: has, raising=False)
+        if has is None:
+            monkeypatch.delattr(torch.cpu, f"_is_{name}_supported", raising=False)
+        else:
+            monkeypatch.setattr(torch.cpu, f"_is_{name}_supported", lambda name=name: name in has, raising=False)
     assert autocast_dtype(torch.device("cpu")) is dtype
+    assert autocast_dtype(torch.device("mps")) is None
 
 
 # --- seeds ------------------------------------------------------------------------------------------------------------
@@ -500,6 +518,7 @@ def test_a_checkpoint_holds_what_it_says(trainer, loader, tmp_path):
     assert zipfile.is_zipfile(path)
     assert saved["config"] == asdict(trainer.config)
     assert saved["step"] == 2
+    assert saved["format"] == 2  # a new format needs a new number, and a reader for this one
     assert VQVAEConfig(**saved["config"]) == trainer.config
 
 

@@ -36,7 +36,10 @@ TESTS = {
     "prior": ["test_prior.py"],
     "vae": ["test_vae.py"],
 }
-LEFT_OUT = "not killed and not process and not stored_run and not real_interrupt and not really_full and not no_test"
+LEFT_OUT = (
+    "not killed and not processes and not another_process and not stored_run and not real_interrupt "
+    "and not really_full and not no_test"
+)
 HEAVY = (
     "coverage",
     "torch",
