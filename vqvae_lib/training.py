@@ -503,15 +503,15 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dic
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there: save a trainer first, or check the path.")
     file = io.BytesIO(path.read_bytes())
-    if not zipfile.is_zipfile(file):
-        raise CheckpointError(
-            f"{path} is no checkpoint, or not whole ({path.stat().st_size:,} bytes): delete it, or take another copy."
-        )
     try:
         with zipfile.ZipFile(file) as archive:
             damaged = archive.testzip()  # torch compares no checksums
         file.seek(0)
         state = None if damaged else torch.load(file, map_location=device, weights_only=True)
+    except zipfile.BadZipFile as error:
+        raise CheckpointError(
+            f"{path} is no checkpoint, or not whole ({path.stat().st_size:,} bytes): delete it, or take another copy."
+        ) from error
     except Exception as error:  # torch raises many kinds here; each means that the file can't be used
         raise CheckpointError(f"{path} can't be read as plain tensors and values: {error}") from error
     if damaged:
