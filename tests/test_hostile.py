@@ -201,6 +201,13 @@ def test_a_loss_that_is_not_finite_names_its_step_and_spoils_nothing(config, loa
     assert trainer.history["step"] == [40, 60] if not sound else trainer.history["step"][-1] == 60
 
 
+def test_on_the_cpu_no_step_is_done_after_the_one_that_fails(config, loader):
+    trainer = Trainer(Fragile(9, "nan"), config)
+    with pytest.raises(TrainingError, match="at step 9;"):
+        trainer.fit(loader, steps=60, window=40)
+    assert trainer.model.steps == 9
+
+
 def test_the_message_names_the_last_good_value(config, loader):
     trainer = Trainer(Fragile(9, "nan"), replace(config, lr=0.0125))
     with pytest.raises(TrainingError, match=r"Lower lr \(now 0.0125\)") as raised:
