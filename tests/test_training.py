@@ -8,6 +8,7 @@ import pickle
 import re
 import zipfile
 from dataclasses import asdict, replace
+from inspect import signature
 from itertools import pairwise
 from pathlib import Path
 
@@ -192,6 +193,46 @@ def test_training_shows_its_progress_and_leaves_nothing_behind(trainer, loader, 
     assert shown.err.split("\r")[-1].strip() == ""  # the line is wiped at the end
 
 
+def test_progress_counts_every_step_and_what_is_left_after_an_interrupt(config, loader, monkeypatch):
+    counted = []
+
+    class Counter:
+        def __init__(self, total, label):
+            counted.append([total])
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def advance(self, steps, numbers):
+            counted[-1].append(steps)
+
+    monkeypatch.setattr("vqvae_lib.training._Progress", Counter)
+    trainer = VQVAETrainer(config)
+    trainer.fit(loader, steps=10, window=4)
+    trainer.plan = (0, 15)  # as after an interrupt: ten of fifteen steps are done
+    trainer.resume(loader, window=4)
+    assert counted == [[10, 4, 4, 2], [5, 4, 1]]
+
+
+def test_a_history_has_about_fifty_entries_unless_told_otherwise(config, loader):
+    trainer = VQVAETrainer(config)
+    assert len(trainer.fit(loader, steps=100)["step"]) == 50
+    assert trainer.history["step"] == list(range(2, 101, 2))
+
+
+def test_training_goes_on_in_training_mode_whatever_mode_the_model_was_in(trainer, loader):
+    trainer.model.eval()
+    trainer.fit(loader, steps=2)
+    assert trainer.model.training and trainer.model.vq.updates == 2
+
+
+def test_a_run_is_saved_once_a_minute_however_it_began():
+    assert [signature(f).parameters["save_every"].default for f in (Trainer.fit, Trainer.resume)] == [60, 60]
+
+
 # --- evaluate, reconstruct --------------------------------------------------------------------------------------------
 
 
@@ -211,6 +252,20 @@ def test_evaluation_weighs_images_alike(config, trainer, digits, loader):
     assert numbers["total_loss"] == pytest.approx(recon_loss + config.commitment_cost * distance, rel=1e-5)
     assert numbers["perplexity"] == pytest.approx(float(torch.special.entr(share).sum().exp()), rel=1e-5)
     assert numbers["active_codes"] == (share > 0).sum()
+
+
+def test_a_model_that_draws_is_measured_with_the_same_draws(config, loader):
+    class Drawing(torch.nn.Linear):
+        def training_step(self, x, labels):
+            return {"total_loss": self.weight.sum() + torch.rand(())}
+
+        def summarise(self, means):
+            return {name: float(value) for name, value in means.items()}
+
+    trainer = Trainer(Drawing(1, 1), config)
+    assert trainer.evaluate(loader) == trainer.evaluate(loader)
+    other = Trainer(trainer.model, replace(config, seed=config.seed + 1))
+    assert other.evaluate(loader) != trainer.evaluate(loader)
 
 
 @pytest.mark.parametrize("training", [True, False])
