@@ -270,7 +270,10 @@ def test_an_error_of_the_loader_loses_no_step(config, loader):
 # --- memory -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("batch", "remedy"), [(32, "set batch_size=16"), (5, "set batch_size=2"), (1, "hidden_dim")])
+@pytest.mark.parametrize(
+    ("batch", "remedy"),
+    [(32, "set batch_size=16"), (5, "set batch_size=2"), (2, "set batch_size=1"), (1, "hidden_dim")],
+)
 def test_out_of_memory_names_the_batch_and_a_smaller_one(config, batch, remedy):
     trainer = Trainer(Fragile(4, "memory"), config)
     batches = [(torch.rand(batch, 1, 4, 4), torch.zeros(batch))]

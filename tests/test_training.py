@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import pickle
 import re
+import time
 import zipfile
 from dataclasses import asdict, replace
 from inspect import signature
@@ -28,6 +30,7 @@ from vqvae_lib import (
     learning_rate,
     load_or_train,
 )
+from vqvae_lib.training import write_whole
 
 updates = pytest.mark.parametrize("update", ["ema", "gradient"])
 
@@ -208,6 +211,7 @@ def test_progress_counts_every_step_and_what_is_left_after_an_interrupt(config, 
 
         def advance(self, steps, numbers):
             counted[-1].append(steps)
+            assert numbers["total_loss"] == trainer.history["total_loss"][-1]
 
     monkeypatch.setattr("vqvae_lib.training._Progress", Counter)
     trainer = VQVAETrainer(config)
@@ -215,6 +219,18 @@ def test_progress_counts_every_step_and_what_is_left_after_an_interrupt(config, 
     trainer.plan = (0, 15)  # as after an interrupt: ten of fifteen steps are done
     trainer.resume(loader, window=4)
     assert counted == [[10, 4, 4, 2], [5, 4, 1]]
+
+
+def test_the_history_holds_what_the_model_says(config, loader):
+    class Known(torch.nn.Linear):
+        def training_step(self, x, labels):
+            return {"total_loss": 3 + 0 * self.weight.sum(), "images": torch.tensor(float(len(x)))}
+
+        def summarise(self, means):
+            return {name: float(value) for name, value in means.items()}
+
+    history = Trainer(Known(1, 1), config).fit(loader, steps=6, window=3)
+    assert history["total_loss"] == [3, 3] and history["images"] == [32, 32] and history["step"] == [3, 6]
 
 
 def test_a_history_has_about_fifty_entries_unless_told_otherwise(config, loader):
@@ -622,3 +638,24 @@ def test_the_cache_is_where_the_environment_says(config, loader, tmp_path, monke
     monkeypatch.setenv("VQVAE_CACHE", str(tmp_path / "runs"))
     load_or_train(config, loader, steps=2)
     assert len(list((tmp_path / "runs").iterdir())) == 1
+    monkeypatch.delenv("VQVAE_CACHE")
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
+    load_or_train(config, loader, steps=2)
+    assert len(list((tmp_path / "home" / ".cache" / "vqvae_lib" / "runs").iterdir())) == 1
+
+
+def test_a_file_is_whole_when_it_is_asked_down_to_the_disk(tmp_path, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(os, "fsync", lambda handle: sizes.append(os.fstat(handle).st_size))
+    for _ in range(2):  # into a folder that is not there, and over an older file
+        write_whole(tmp_path / "a" / "b" / "file", b"content")
+    assert sizes == [7, 7]
+    assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["file"]
+
+
+def test_what_a_killed_process_left_is_cleared_an_hour_later(tmp_path):
+    for name, age in (("file-old.part", 3700), ("file-young.part", 3500), ("other.part", 3700)):
+        (tmp_path / name).write_bytes(b"half")
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    write_whole(tmp_path / "file", b"content")
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "file-young.part", "other.part"}
