@@ -653,7 +653,7 @@ def test_a_file_is_whole_when_it_is_asked_down_to_the_disk(tmp_path, monkeypatch
     assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["file"]
 
 
-def test_what_a_killed_process_left_is_cleared_an_hour_later(tmp_path):
+def test_scraps_are_cleared_an_hour_later(tmp_path):
     for name, age in (("file-old.part", 3700), ("file-young.part", 3500), ("other.part", 3700)):
         (tmp_path / name).write_bytes(b"half")
         os.utime(tmp_path / name, (time.time() - age,) * 2)
