@@ -30,7 +30,7 @@ from vqvae_lib import (
     learning_rate,
     load_or_train,
 )
-from vqvae_lib.training import write_whole
+from vqvae_lib.training import _source_digest, write_whole
 
 updates = pytest.mark.parametrize("update", ["ema", "gradient"])
 
@@ -642,6 +642,15 @@ def test_the_cache_is_where_the_environment_says(config, loader, tmp_path, monke
     monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
     load_or_train(config, loader, steps=2)
     assert len(list((tmp_path / "home" / ".cache" / "vqvae_lib" / "runs").iterdir())) == 1
+
+
+def test_the_cache_knows_the_librarys_source(tmp_path, monkeypatch):
+    monkeypatch.setattr("vqvae_lib.training.__file__", str(tmp_path / "training.py"))
+    digests = set()
+    for text in ("a = 1", "a = 2"):
+        (tmp_path / "model.py").write_text(text)
+        digests.add(_source_digest())
+    assert len(digests) == 2 and {len(digest) for digest in digests} == {64}
 
 
 def test_a_file_is_whole_when_it_is_asked_down_to_the_disk(tmp_path, monkeypatch):
