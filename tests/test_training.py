@@ -7,12 +7,14 @@ import math
 import os
 import pickle
 import re
+import sys
 import time
 import zipfile
 from dataclasses import asdict, replace
 from inspect import signature
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -30,7 +32,7 @@ from vqvae_lib import (
     learning_rate,
     load_or_train,
 )
-from vqvae_lib.training import _source_digest, write_whole
+from vqvae_lib.training import _Progress, _source_digest, write_whole
 
 updates = pytest.mark.parametrize("update", ["ema", "gradient"])
 
@@ -219,6 +221,60 @@ def test_progress_counts_every_step_and_what_is_left_after_an_interrupt(config, 
     trainer.plan = (0, 15)  # as after an interrupt: ten of fifteen steps are done
     trainer.resume(loader, window=4)
     assert counted == [[10, 4, 4, 2], [5, 4, 1]]
+
+
+@pytest.fixture
+def cell(monkeypatch) -> list[str]:
+    """As in a notebook's cell: what its one line showed, in turn."""
+    shown = []
+
+    class Handle:
+        def update(self, data, raw):
+            assert raw
+            shown.append(data["text/plain"])
+
+    def display(data, raw, display_id):
+        assert raw and display_id is True
+        shown.append(data["text/plain"])
+        return Handle()
+
+    shell = SimpleNamespace(kernel=object())
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=display))
+    monkeypatch.delenv("VQVAE_STATIC", raising=False)
+    monkeypatch.setattr("vqvae_lib.training.MOMENT", 0)
+    return shown
+
+
+def work() -> _Progress:
+    with _Progress(10, "work") as bar:
+        bar.advance(4, {"total_loss": 0.25})
+        bar.advance(6)
+    return bar
+
+
+def test_in_a_cell_one_line_follows_the_work_and_the_number_of_steps_stays(cell, capsys):
+    work()
+    assert cell[0] == "" and cell[1].startswith("work:   0%") and cell[-1] == "work: 10 steps"
+    assert capsys.readouterr().err == ""
+
+
+def test_work_of_a_moment_and_a_built_page_are_spared_the_line(cell, monkeypatch):
+    monkeypatch.setattr("vqvae_lib.training.MOMENT", 60)
+    work()
+    monkeypatch.setattr("vqvae_lib.training.MOMENT", 0)
+    monkeypatch.setenv("VQVAE_STATIC", "1")
+    work()
+    assert cell == []
+
+
+@pytest.mark.parametrize("static", ["0", "1"])
+def test_in_a_terminal_there_is_always_a_bar(static, monkeypatch, capsys):
+    monkeypatch.setenv("VQVAE_STATIC", static)
+    bar = work()._bar
+    assert (bar.n, bar.total, bar.postfix) == (10, 10, "loss=0.2500")
+    assert bar.disable  # closed
+    assert "work:   0%" in capsys.readouterr().err
 
 
 def test_the_history_holds_what_the_model_says(config, loader):
