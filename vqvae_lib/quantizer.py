@@ -35,7 +35,7 @@ __all__ = [
 # more work at a time, and has the memory for 32 MiB.
 TILE = {"cpu": 1 << 20, "cuda": 1 << 23}
 TILE_CODES = 4096  # codes of a tile, at most
-GROUPS = 8  # codes that are compared by value alone, before one asks which of them it was
+GROUPS = 16  # codes that are compared by value alone, before one asks which of them it was
 
 
 class QuantizerOutput(NamedTuple):
