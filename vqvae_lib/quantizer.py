@@ -31,8 +31,8 @@ __all__ = [
     "perplexity",
 ]
 
-# Scores held at a time: 2^20 float32 numbers are 4 MiB, about what two cores keep in their own caches. A GPU wants
-# more work at a time, and has the memory for 32 MiB.
+# Scores held at a time, about: 2^20 float32 numbers are 4 MiB, what two cores keep in their caches. A GPU wants more
+# work at a time, and has the memory for 32 MiB.
 TILE = {"cpu": 1 << 20, "cuda": 1 << 23}
 TILE_CODES = 4096  # codes of a tile, at most
 GROUPS = 16  # codes that are compared by value alone, before one asks which of them it was
