@@ -119,6 +119,19 @@ def test_a_bit_flipped_or_an_end_cut_off_is_refused_or_changes_nothing(small, tm
     assert same_bits(state(small), before)  # bytes that mean nothing (a date in the archive) may change
 
 
+def test_an_entry_that_one_bit_calls_a_folder_is_read_all_the_same(small, tmp_path):
+    """torch would take memory as it lies for the numbers of such an entry, without a word."""
+    path = small.save(tmp_path / "run.pt")
+    content, before = path.read_bytes(), state(small)
+    records = [match.start() for match in re.finditer(b"PK\x01\x02", content)]
+    assert len(records) > 10
+    for record in records:
+        attributes = record + 38
+        path.write_bytes(content[:attributes] + bytes([content[attributes] | 0x10]) + content[attributes + 1 :])
+        small.load(path)
+        assert same_bits(state(small), before)
+
+
 def test_each_byte_of_the_archives_end_may_be_wrong(small, tmp_path):
     """Python 3.11 answers some of these with an error where one asks whether it is an archive at all."""
     path = small.save(tmp_path / "run.pt")

@@ -502,20 +502,22 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dic
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there: save a trainer first, or check the path.")
-    file = io.BytesIO(path.read_bytes())
     try:
-        with zipfile.ZipFile(file) as archive:
-            damaged = archive.testzip()  # torch compares no checksums
-        file.seek(0)
-        state = None if damaged else torch.load(file, map_location=device, weights_only=True)
+        # torch compares no checksums, and believes whatever the archive's table of contents says of an entry: it is
+        # handed a clean archive, made of what zipfile has read and compared.
+        clean = io.BytesIO()
+        with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive, zipfile.ZipFile(clean, "w") as copy_of_it:
+            for name in archive.namelist():
+                copy_of_it.writestr(name, archive.read(name))
+        clean.seek(0)
+        state = torch.load(clean, map_location=device, weights_only=True)
     except zipfile.BadZipFile as error:
         raise CheckpointError(
-            f"{path} is no checkpoint, or not whole ({path.stat().st_size:,} bytes): delete it, or take another copy."
+            f"{path} is no checkpoint, not whole or damaged ({error}; {path.stat().st_size:,} bytes): delete it, or "
+            "take another copy."
         ) from error
     except Exception as error:  # torch raises many kinds here; each means that the file can't be used
         raise CheckpointError(f"{path} can't be read as plain tensors and values: {error}") from error
-    if damaged:
-        raise CheckpointError(f"{path} is damaged (in {damaged}): delete it, or take another copy.")
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         found = state.get("format") if isinstance(state, dict) else type(state).__name__
         raise CheckpointError(f"{path} has format {found!r}; this library reads format {FORMAT}.")
