@@ -585,3 +585,29 @@ def test_bad_arguments_raise_naming_them(kind, name, value):
 def test_lookup_refuses_what_is_no_index(indices, message):
     with pytest.raises(ValueError, match=message):
         EMAVectorQuantizer(8, 4).lookup(indices)
+
+
+def test_the_uniform_codebook_fills_the_descriptions_range():
+    codebook = VectorQuantizer(64, 50, init="uniform").codebook.detach()
+    assert 0.99 / 64 < codebook.max() <= 1 / 64 and -1 / 64 <= codebook.min() < -0.99 / 64
+
+
+def test_the_first_averages_are_short():
+    vq = EMAVectorQuantizer(4, 2, init="uniform", restart_threshold=0).train()
+    z_e, expected = torch.randn(3, 2, 5, generator=torch.Generator().manual_seed(0)), torch.ones(4)
+    for decay in (1 / 10, 2 / 11, 3 / 12):
+        counts = torch.bincount(vq(z_e).indices.flatten(), minlength=4)
+        expected = decay * expected + (1 - decay) * counts
+        torch.testing.assert_close(vq.usage, expected)
+
+
+@pytest.mark.parametrize("shares", [(4, 6), (1, 9), (5, 5)])
+@pytest.mark.parametrize("k", [3, 10, 25])
+def test_what_processes_draw_together_is_what_one_draws_of_all(monkeypatch, shares, k):
+    vq, z = EMAVectorQuantizer(k, 2), torch.randn(10, 2, generator=torch.Generator().manual_seed(0))
+    alone, parts = vq._draw(z), z.split(list(shares))
+    together = torch.zeros(k, 2)
+    for offset, part in zip((0, shares[0]), parts, strict=True):
+        monkeypatch.setattr(quantizer, "_place_among_processes", lambda length, offset=offset: (offset, 10))
+        together += vq._draw(part)  # each fills in the rows it holds
+    assert torch.equal(together, alone)

@@ -31,7 +31,7 @@ from project import ROOT
 # module: the tests that are to notice; what starts processes of its own is left out
 TESTS = {
     "analysis": ["test_analysis.py"],
-    "quantizer": ["test_quantizer.py", "test_properties.py"],
+    "quantizer": ["test_quantizer.py", "test_properties.py", "test_model.py"],
     "training": ["test_training.py", "test_hostile.py", "test_resume.py"],
     "prior": ["test_prior.py"],
     "vae": ["test_vae.py"],
