@@ -603,7 +603,7 @@ def test_the_first_averages_are_short():
 
 @pytest.mark.parametrize("shares", [(4, 6), (1, 9), (5, 5)])
 @pytest.mark.parametrize("k", [3, 10, 25])
-def test_what_processes_draw_together_is_what_one_draws_of_all(monkeypatch, shares, k):
+def test_shares_draw_together_what_one_draws_alone(monkeypatch, shares, k):
     vq, z = EMAVectorQuantizer(k, 2), torch.randn(10, 2, generator=torch.Generator().manual_seed(0))
     alone, parts = vq._draw(z), z.split(list(shares))
     together = torch.zeros(k, 2)
