@@ -41,7 +41,7 @@ class Run(NamedTuple):
     K: int = 512
     D: int = 64
     beta: float = 0.25
-    lr: float = 1e-2
+    lr: float = 1e-2  # also of the lines that were written before it varied
 
 
 def plan(data: str) -> list[Run]:

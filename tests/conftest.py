@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -48,3 +49,27 @@ def loader(digits, config) -> BatchLoader:
 def trainer(config) -> VQVAETrainer:
     """An untrained VQ-VAE with its trainer."""
     return VQVAETrainer(config)
+
+
+@pytest.fixture
+def progress(monkeypatch) -> SimpleNamespace:
+    """In place of bars: ``steps``, for each bar its total and then each advance, and the ``numbers`` they came with."""
+    told = SimpleNamespace(steps=[], numbers=[])
+
+    class Bar:
+        def __init__(self, total, label):
+            told.steps.append([total])
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def advance(self, steps, numbers=None):
+            told.steps[-1].append(steps)
+            told.numbers.append(numbers)
+
+    for module in ("training", "prior"):
+        monkeypatch.setattr(f"vqvae_lib.{module}._Progress", Bar)
+    return told

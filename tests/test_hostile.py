@@ -312,6 +312,7 @@ def asserts(tree: ast.AST) -> bool:
     )
 
 
+@pytest.mark.no_mutants
 def test_no_test_is_without_an_assertion():
     """An assertion in the test itself, or in a function of the same file that it calls."""
     idle, checked = [], 0

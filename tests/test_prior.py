@@ -270,25 +270,9 @@ def test_of_a_single_code_there_is_one_grid():
     assert prior(num_embeddings=1).sample(3, 2, 2).tolist() == [[[0, 0], [0, 0]]] * 3
 
 
-def test_progress_counts_every_position(monkeypatch):
-    counted = []
-
-    class Counter:
-        def __init__(self, total, label):
-            counted.append(total)
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            pass
-
-        def advance(self, steps):
-            counted.append(steps)
-
-    monkeypatch.setattr("vqvae_lib.prior._Progress", Counter)
+def test_progress_counts_every_position(progress):
     prior().sample(1, 2, 3)
-    assert counted == [6, 1, 1, 1, 1, 1, 1]
+    assert progress.steps == [[6, 1, 1, 1, 1, 1, 1]]
 
 
 def test_towards_temperature_zero_the_likeliest_code_takes_all():

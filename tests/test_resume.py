@@ -94,6 +94,7 @@ def forked(work: Callable, *args: object) -> multiprocessing.Process:
 
 @forks
 @pytest.mark.parametrize("update", ["ema", "gradient"])
+@pytest.mark.no_mutants
 def test_killed_at_random_moments_and_resumed_it_ends_with_the_same_bits(ends, tmp_path, update):
     """History, weights, codebook, optimiser: all of it. A run that ends before its kill is compared, then made anew."""
     start = time.perf_counter()
@@ -159,6 +160,7 @@ def train_and_die_saving(path: Path, point: str) -> None:
 
 @forks
 @pytest.mark.parametrize("point", ["half written", "not yet on the disk", "not yet renamed"])
+@pytest.mark.no_mutants
 def test_killed_in_the_middle_of_a_save_it_goes_on_from_the_save_before(ema, tmp_path, point):
     path = tmp_path / "run.pt"
     process = forked(train_and_die_saving, path, point)
@@ -244,6 +246,7 @@ def test_interrupted_between_two_steps_nothing_at_all_is_lost(ema):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the signal is a POSIX one")
+@pytest.mark.no_mutants
 def test_a_real_interrupt_at_any_moment_goes_on_to_the_same_bits(ema):
     trainer, moments = VQVAETrainer(TINY), random.Random(1)
     go_on, interrupts = lambda: trainer.fit(batches(), steps=STEPS, window=4), 0
@@ -389,6 +392,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", folder], check=True)
 
 
+@pytest.mark.no_mutants
 def test_on_a_disk_that_is_really_full_the_earlier_checkpoint_survives(small_disk):
     path, trainer = small_disk / "run.pt", VQVAETrainer(TINY)
     trainer.fit(batches(), steps=3, save_to=path)
@@ -418,6 +422,7 @@ def cached(cache: Path, wait: float = 0.0) -> VQVAETrainer:
 
 
 @forks
+@pytest.mark.no_mutants
 def test_two_processes_share_the_cache(tmp_path):
     expected = VQVAETrainer(TINY)
     expected.fit(batches(), steps=STEPS)
@@ -452,6 +457,7 @@ def stored(folder: Path, number: int, times: int = 1) -> None:
 
 
 @forks
+@pytest.mark.no_mutants
 def test_a_stored_run_is_whole_whoever_writes_it_and_whoever_is_killed(tmp_path):
     stored(tmp_path, 1)
     for _ in range(10):
@@ -479,6 +485,7 @@ def test_on_a_full_disk_an_earlier_stored_run_survives(tmp_path, monkeypatch):
 # --- the same bits again ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.no_mutants
 def test_another_process_comes_to_the_same_bits(ema, tmp_path):
     """Neither the interpreter's hash seed nor anything else that a process draws as it starts has a say."""
     script = f"""

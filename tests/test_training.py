@@ -198,29 +198,13 @@ def test_training_shows_its_progress_and_leaves_nothing_behind(trainer, loader, 
     assert shown.err.split("\r")[-1].strip() == ""  # the line is wiped at the end
 
 
-def test_progress_counts_every_step_and_what_is_left_after_an_interrupt(config, loader, monkeypatch):
-    counted = []
-
-    class Counter:
-        def __init__(self, total, label):
-            counted.append([total])
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            pass
-
-        def advance(self, steps, numbers):
-            counted[-1].append(steps)
-            assert numbers["total_loss"] == trainer.history["total_loss"][-1]
-
-    monkeypatch.setattr("vqvae_lib.training._Progress", Counter)
+def test_progress_counts_every_step_and_what_is_left_after_an_interrupt(config, loader, progress):
     trainer = VQVAETrainer(config)
     trainer.fit(loader, steps=10, window=4)
     trainer.plan = (0, 15)  # as after an interrupt: ten of fifteen steps are done
     trainer.resume(loader, window=4)
-    assert counted == [[10, 4, 4, 2], [5, 4, 1]]
+    assert progress.steps == [[10, 4, 4, 2], [5, 4, 1]]
+    assert [numbers["total_loss"] for numbers in progress.numbers] == trainer.history["total_loss"]
 
 
 @pytest.fixture
