@@ -127,6 +127,11 @@ def test_nearest_code_refuses_what_has_no_distance(bad, where):
         nearest_code(z, codebook)
 
 
+def test_nearest_code_refuses_a_codebook_without_codes():
+    with pytest.raises(ValueError, match="nearest_code met"):
+        nearest_code(normal(5, 3), normal(0, 3))
+
+
 # --- counts, k-means, perplexity --------------------------------------------------------------------------------------
 
 
@@ -611,3 +616,8 @@ def test_shares_draw_together_what_one_draws_alone(monkeypatch, shares, k):
         monkeypatch.setattr(quantizer, "_place_among_processes", lambda length, offset=offset: (offset, 10))
         together += vq._draw(part)  # each fills in the rows it holds
     assert torch.equal(together, alone)
+
+
+@pytest.mark.parametrize("kind", [VectorQuantizer, EMAVectorQuantizer])
+def test_a_quantizer_shows_its_sizes_and_its_default_price(kind):
+    assert "K=8, D=3, commitment_cost=0.25" in repr(kind(8, 3))

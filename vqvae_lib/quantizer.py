@@ -64,7 +64,7 @@ def nearest_code(z: Tensor, codebook: Tensor) -> Tensor:
             CUDA, where looking at a value would stall the device).
     """
     indices = torch.zeros(len(z), dtype=torch.long, device=z.device)
-    best = z.new_full((len(z),), -torch.inf)
+    best = z.new_full((len(z),), -torch.inf)  # where there is no code it stays so, and is refused below
     norms = z.new_zeros(())  # the largest squared norm of a code
     for first in range(0, len(codebook), TILE_CODES):
         codes = codebook[first : first + TILE_CODES]
