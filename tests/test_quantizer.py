@@ -18,6 +18,7 @@ from vqvae_lib import (
     EMAVectorQuantizer,
     StraightThrough,
     VectorQuantizer,
+    VQVAEConfig,
     active_codes,
     code_sums,
     kmeans,
@@ -111,8 +112,11 @@ def test_the_scores_held_at_a_time_do_not_grow_with_the_vectors(monkeypatch):
         assert sum(len(scores) for scores in held) == n
         return max(scores.numel() for scores in held)
 
+    assert most(50_000) <= 1.5 * 2**20  # about 4 MiB of float32: the number of chunks is rounded
     monkeypatch.setitem(quantizer.TILE, "cpu", 8000)
     assert most(1000) == most(3000) <= 8000
+    monkeypatch.setitem(quantizer.TILE, "cpu", 1)
+    assert most(100) == 64  # one vector's, where a tile has no room for more
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e30])
@@ -157,6 +161,14 @@ def test_kmeans_leaves_a_centre_without_vectors_where_it_is():
     assert counts.tolist() == [50, 0]
     assert torch.equal(centres[1], far[1])
     torch.testing.assert_close(centres[0], normal(50, 2).mean(0))
+
+
+def test_kmeans_takes_ten_rounds_unless_told():
+    z = normal(2000, 2)
+    nine, ten, eleven = (kmeans(z, z[:40], iterations=rounds)[0] for rounds in (9, 10, 11))
+    assert torch.equal(kmeans(z, z[:40])[0], ten)
+    assert not torch.equal(nine, ten)
+    assert not torch.equal(ten, eleven)
 
 
 @pytest.mark.parametrize(
@@ -351,6 +363,19 @@ def test_each_restart_draws_anew(kind):
 
 
 @both
+@pytest.mark.parametrize(("use", "restarted"), [(1.0, False), (0.9, True)], ids=["at the threshold", "below it"])
+def test_the_threshold_is_a_fraction_of_the_mean_use(kind, use, restarted):
+    """A fourth of the mean use of (1, 5, 5, 5) is 1, all of it exact in float32."""
+    far = torch.tensor([[1e3, 1e3]])
+    vq = placed(kind, torch.cat([far, torch.eye(2), -torch.ones(1, 2)]), restart_threshold=0.25, decay=0.5)
+    z = torch.cat([torch.eye(2), -torch.ones(1, 2)]).repeat(5, 1)  # five vectors on each code but the first
+    vq.usage.copy_(torch.tensor([2 * use, 5, 5, 5]))
+    vq(z)
+    assert torch.equal(vq.codebook[:1], far) is not restarted
+    assert float(vq.usage[0]) == (pytest.approx(15.9 / 4) if restarted else use)
+
+
+@both
 def test_without_a_threshold_no_code_is_ever_restarted(kind):
     vq = placed(kind, torch.tensor([[0.0, 0.0], [99.0, 99.0]]), restart_threshold=0)
     vq.usage[1] = 0
@@ -405,6 +430,13 @@ def test_few_vectors_and_few_codes_train(kind, n, k):
     assert vq.codebook.isfinite().all()
     assert vq.usage.isfinite().all()
     assert out.indices.max() < k
+
+
+@both
+def test_as_many_vectors_as_codes_become_the_codes_each_once(kind):
+    vq, z = kind(16, 4), whole(16, 4, reach=100)
+    vq(z)
+    assert sorted(vq.codebook.tolist()) == sorted(z.tolist())
 
 
 @both
@@ -618,6 +650,15 @@ def test_shares_draw_together_what_one_draws_alone(monkeypatch, shares, k):
     assert torch.equal(together, alone)
 
 
-@pytest.mark.parametrize("kind", [VectorQuantizer, EMAVectorQuantizer])
+@both
+def test_a_quantizer_made_by_hand_has_the_configurations_defaults(kind):
+    by_hand, config = kind(8, 3), VQVAEConfig(num_embeddings=8, embedding_dim=3)
+    configured = kind.from_config(config, 3)
+    assert torch.equal(by_hand.codebook, configured.codebook)
+    for name in ("commitment_cost", "decay", "restart_threshold", "init", "seed"):
+        assert getattr(by_hand, name) == getattr(configured, name) == getattr(config, name), name
+
+
+@both
 def test_a_quantizer_shows_its_sizes_and_its_default_price(kind):
     assert "K=8, D=3, commitment_cost=0.25" in repr(kind(8, 3))

@@ -31,7 +31,7 @@ from project import ROOT
 # module: the tests that are to notice, but for those marked no_mutants
 TESTS = {
     "analysis": ["test_analysis.py"],
-    "quantizer": ["test_quantizer.py", "test_properties.py", "test_model.py"],
+    "quantizer": ["test_quantizer.py", "test_properties.py", "test_model.py", "test_distributed.py"],
     "training": ["test_training.py", "test_hostile.py", "test_resume.py"],
     "prior": ["test_prior.py"],
     "vae": ["test_vae.py"],
