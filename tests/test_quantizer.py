@@ -103,20 +103,22 @@ def test_chunked_equals_whole(monkeypatch, tile):
 
 
 def test_the_scores_held_at_a_time_do_not_grow_with_the_vectors(monkeypatch):
-    def most(n: int) -> int:
-        held = []
+    def held(n: int) -> list[int]:
+        """Sizes of the blocks of scores, one after the other, for 64 codes."""
+        blocks = []
         monkeypatch.setattr(
-            torch, "addmm", lambda *args, out: held.append(torch.ops.aten.addmm.out(*args, out=out)) or out
+            torch, "addmm", lambda *args, out: blocks.append(torch.ops.aten.addmm.out(*args, out=out)) or out
         )
         nearest_code(normal(n, 8), normal(64, 8, seed=1))
-        assert sum(len(scores) for scores in held) == n
-        return max(scores.numel() for scores in held)
+        return [scores.numel() for scores in blocks]
 
-    assert most(50_000) <= 1.5 * 2**20  # about 4 MiB of float32: the number of chunks is rounded
+    assert held(100) == [6400]  # at once, where a tile has the room
+    assert max(held(50_000)) <= 1.5 * 2**20  # about 4 MiB of float32: the number of blocks is rounded
     monkeypatch.setitem(quantizer.TILE, "cpu", 8000)
-    assert most(1000) == most(3000) <= 8000
+    assert held(1000) == [8000] * 8
+    assert held(3000) == [8000] * 24
     monkeypatch.setitem(quantizer.TILE, "cpu", 1)
-    assert most(100) == 64  # one vector's, where a tile has no room for more
+    assert held(10) == [64] * 10  # a vector at a time, where a tile has no room for more
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e30])
