@@ -71,5 +71,5 @@ def progress(monkeypatch) -> SimpleNamespace:
             told.numbers.append(numbers)
 
     for module in ("training", "prior"):
-        monkeypatch.setattr(f"vqvae_lib.{module}._Progress", Bar)
+        monkeypatch.setattr(f"vqvae_lib.{module}.Progress", Bar)
     return told

@@ -133,6 +133,23 @@ def test_a_classifiers_step_is_cross_entropy_and_accuracy():
     assert numbers["accuracy"] == pytest.approx(float((log_p.argmax(1) == labels).float().mean()))
 
 
+def test_images_without_contrast_have_no_sharpness():
+    assert sharpness(torch.full((2, 1, 28, 28), 0.5)) == 0
+
+
+def test_one_feature_has_a_distance_too():
+    a, b = torch.tensor([[0.0], [2.0]]), torch.tensor([[3.0], [9.0]])
+    # means 1 and 6, standard deviations sqrt 2 and 3 sqrt 2
+    assert frechet_distance(a, b) == pytest.approx(5**2 + (3 * 2**0.5 - 2**0.5) ** 2)
+
+
+@pytest.mark.parametrize("name", ["real", "drawn"])
+def test_too_few_vectors_have_no_neighbours(name):
+    sets = {"real": torch.rand(9, 2), "drawn": torch.rand(9, 2), name: torch.rand(3, 2)}
+    with pytest.raises(ValueError, match=f"{name} = 3 .*more than neighbours = 3"):
+        precision_recall(**sets)
+
+
 def test_judging_leaves_the_mode_as_it_was():
     model = Classifier().train()
     classify(model, torch.rand(3, 1, 28, 28))

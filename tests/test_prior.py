@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from dataclasses import FrozenInstanceError, asdict, fields, replace
 
 import pytest
@@ -248,6 +249,16 @@ def test_a_condition_that_differs_from_row_to_row_is_followed():
     condition = 3 * torch.randn(2, 2, 4, 3)
     drawn = model.sample(2, 4, 3, condition, temperature=1e-6)
     assert torch.equal(drawn, model(drawn, condition).argmax(1))
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 1, 1), (4, 3), (1, 3, 1, 1), (4, 3, 4)])
+def test_a_condition_that_does_not_fit_the_grids_is_refused(shape):
+    model = PixelCNN(SMALL, condition_dim=3)
+    message = re.escape(f"condition is {shape}: expected (4, 3, H, W)")
+    with pytest.raises(ValueError, match=message):
+        model(torch.zeros(4, 4, 4, dtype=torch.long), torch.zeros(shape))
+    with pytest.raises(ValueError, match=message):
+        model.sample(4, 4, 4, torch.zeros(shape))
 
 
 @pytest.mark.parametrize("height", [1, 2])

@@ -19,6 +19,7 @@ from vqvae_lib import (
     StraightThrough,
     VectorQuantizer,
     VQVAEConfig,
+    VQVAETrainer,
     active_codes,
     code_sums,
     kmeans,
@@ -27,6 +28,7 @@ from vqvae_lib import (
     quantizer,
     usage_counts,
 )
+from vqvae_lib.quantizer import code_frequency, evaluating
 
 both = pytest.mark.parametrize("kind", [VectorQuantizer, EMAVectorQuantizer], ids=lambda kind: kind.__name__)
 LATE = 10**6  # so many updates that the decay's warm-up is over
@@ -448,6 +450,39 @@ def test_a_batch_of_equal_vectors_is_no_trouble(kind):
         out = vq(torch.full((32, 4), 0.7))
     assert vq.codebook.isfinite().all()
     torch.testing.assert_close(out.z_q, torch.full((32, 4), 0.7))
+
+
+@pytest.mark.parametrize("seed", [0, 42])
+def test_a_uniform_codebook_is_no_copy_of_the_weights_of_the_same_seed(seed):
+    model = VQVAETrainer(VQVAEConfig(init="uniform", seed=seed, device="cpu")).model
+    first = torch.stack([model.vq.codebook.flatten()[:64], next(model.encoder.parameters()).detach().flatten()[:64]])
+    assert float(first.corrcoef()[0, 1].abs()) < 0.5
+
+
+@both
+@pytest.mark.parametrize("seed", [2**45, 10**19])
+def test_any_whole_number_is_a_seed(kind, seed):
+    vq = kind(4, 2, seed=seed)
+    vq(normal(20, 2))
+    assert vq.codebook.isfinite().all()
+
+
+def test_each_part_is_back_in_its_own_mode_after_an_evaluation():
+    model = torch.nn.ModuleDict(
+        {"frozen": EMAVectorQuantizer(4, 2).eval(), "learning": EMAVectorQuantizer(4, 2)}
+    ).train()
+    model["frozen"].eval()
+    with evaluating(model):
+        assert not any(part.training for part in model.modules())
+    assert [model.training, model["frozen"].training, model["learning"].training] == [True, False, True]
+
+
+def test_shares_are_exact_where_float32_can_no_longer_count():
+    many = torch.zeros(2**24 + 8, dtype=torch.int64)
+    many[-1] = 1
+    share = code_frequency(many, 2)
+    assert share.dtype == torch.float32
+    torch.testing.assert_close(share, torch.tensor([1.0, 2**-24]), rtol=1e-6, atol=0)
 
 
 @both

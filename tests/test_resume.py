@@ -10,6 +10,7 @@ import random
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import textwrap
@@ -124,11 +125,11 @@ def die() -> None:
 
 def train_and_die_saving(path: Path, point: str) -> None:
     """Die in the save after SAVES others: with half the file written, all of it, or all of it on the disk."""
-    saves, fdopen = iter(range(1000)), os.fdopen
+    saves, open_path = iter(range(1000)), Path.open
 
     class Half:
-        def __init__(self, handle: int, mode: str) -> None:
-            self.file = fdopen(handle, mode)
+        def __init__(self, path: Path, mode: str) -> None:
+            self.file = open_path(path, mode)
 
         def __enter__(self):
             return self
@@ -150,7 +151,7 @@ def train_and_die_saving(path: Path, point: str) -> None:
         return lambda *args: die() if next(saves) == SAVES else call(*args)
 
     if point == "half written":
-        os.fdopen = Half
+        Path.open = lambda path, mode: Half(path, mode)
     elif point == "not yet on the disk":
         os.fsync = at_last(os.fsync)
     else:
@@ -344,6 +345,57 @@ def test_loss_scaling_resumes_to_the_same_bits(tmp_path):
     assert differing(state(resumed), state(one)) == []
 
 
+@pytest.mark.parametrize(("before", "after"), [("float32", "float16"), ("float16", "float32")])
+def test_a_checkpoint_goes_on_in_another_precision(tmp_path, before, after):
+    """Saved on a processor or a newer GPU, loaded on one that needs its loss scaled; and back."""
+    one, other = (VQVAETrainer(replace(TINY, precision=precision)) for precision in (before, after))
+    one.fit(batches(), steps=4, save_to=tmp_path / "run.pt")
+    other.load(tmp_path / "run.pt")
+    assert same_bits(other.model.state_dict(), one.model.state_dict())
+    other.fit(batches(), steps=2)
+    assert other.step == 6
+    assert other.scaler.is_enabled() == (after == "float16")
+
+
+def test_an_interrupted_pass_says_where_its_schedule_ends(tmp_path):
+    trainer = VQVAETrainer(replace(TINY, num_epochs=3))
+    passes = len(batches())
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    trainer._check = interrupt
+    with pytest.raises(
+        KeyboardInterrupt, match=rf"after step 0 of {passes}.* to the end of the schedule, step {3 * passes}\."
+    ):
+        trainer.train_epoch(batches())
+    del trainer._check
+    trainer.resume(batches())
+    assert trainer.step == 3 * passes
+
+
+def test_a_pass_that_leads_beyond_the_plan_begins_a_plan_of_its_own():
+    trainer = VQVAETrainer(replace(TINY, num_epochs=2))
+    trainer.fit(batches(), steps=2)
+    trainer.plan = (0, 5)  # as after an interrupt at step 2 of 5
+    trainer.train_epoch(batches())
+    passes = len(batches())
+    assert passes > 3
+    assert (trainer.step, trainer.plan) == (2 + passes, (2, 2 + 2 * passes))
+    trainer.resume(batches())
+    assert trainer.step == 2 + 2 * passes
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
+def test_a_written_file_can_be_read_by_whom_the_umask_lets(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_whole(tmp_path / "file", b"content")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
+
+
 def test_the_order_of_the_data_is_a_function_of_seed_and_step_alone():
     from vqvae_lib.training import _endless
 
@@ -362,7 +414,7 @@ def refuse(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-@pytest.mark.parametrize("call", ["os.fsync", "tempfile.mkstemp", "pathlib.Path.replace"])
+@pytest.mark.parametrize("call", ["os.fsync", "pathlib.Path.open", "pathlib.Path.replace"])
 def test_on_a_full_disk_the_earlier_checkpoint_survives_and_the_error_is_plain(tmp_path, monkeypatch, call):
     path, trainer = tmp_path / "run.pt", VQVAETrainer(TINY)
     trainer.fit(batches(), steps=3, save_to=path)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
+import platform
 from dataclasses import replace
 
 import pytest
@@ -17,6 +19,8 @@ from vqvae_lib.stored import (
     PICTURES,
     StoredRun,
     StoredStudy,
+    png_strip,
+    provenance,
     stored_run,
     stored_runs,
     stored_studies,
@@ -58,6 +62,26 @@ def test_colour_pictures_survive(run, tmp_path):
     )
     again = StoredRun.read(colour.write(tmp_path))
     assert torch.allclose(again.reconstructions, colour.reconstructions, atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [4, 9])
+def test_another_number_of_pictures_is_refused_when_written_and_when_read(run, tmp_path, count):
+    other = replace(run, reconstructions=torch.zeros(count, 1, 8, 8))
+    with pytest.raises(ValueError, match=f"pictures = {count} .*{PICTURES} of them"):
+        other.write(tmp_path)
+    path = run.write(tmp_path)
+    raw = json.loads(path.read_text())
+    path.write_text(json.dumps({**raw, "reconstructions": png_strip(torch.zeros(count, 1, 8, 9))}))
+    if count * 9 % PICTURES:
+        with pytest.raises(ValueError, match=r"does not hold 8 pictures.*make runs"):
+            StoredRun.read(path)
+
+
+def test_provenance_names_the_device_that_trained_and_not_the_best_one(digits, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    assert provenance(digits, digits, 1.0, "float32")["device"] == platform.machine()
+    assert provenance(digits, digits, 1.0, "float32", "cuda")["device"] == "a GPU"
 
 
 @pytest.mark.parametrize("damage", ["", "{", '{"config": {}}', "[1]"])

@@ -32,7 +32,7 @@ from vqvae_lib import (
     learning_rate,
     load_or_train,
 )
-from vqvae_lib.training import _Progress, _source_digest, write_whole
+from vqvae_lib.training import Progress, _source_digest, write_whole
 
 updates = pytest.mark.parametrize("update", ["ema", "gradient"])
 
@@ -230,8 +230,8 @@ def cell(monkeypatch) -> list[str]:
     return shown
 
 
-def work() -> _Progress:
-    with _Progress(10, "work") as bar:
+def work() -> Progress:
+    with Progress(10, "work") as bar:
         bar.advance(4, {"total_loss": 0.25})
         bar.advance(6)
     return bar

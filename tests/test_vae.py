@@ -204,6 +204,15 @@ def test_the_decoder_starts_at_the_mean_once_and_remembers_it(images):
     assert torch.equal(other.decoder[1].net[-2].bias, bias)
 
 
+def test_an_estimate_of_the_bound_moves_nothing_in_training_mode_either(images):
+    model = VAE(SMALL).train()
+    before = [value.clone() for value in (*model.parameters(), *model.buffers())]
+    model.bound(images)
+    assert same_bits([*model.parameters(), *model.buffers()], before)
+    assert model.training
+    assert not model.started
+
+
 @latents
 def test_the_trainer_trains_it_the_same_bits_for_the_same_seed(digits, latent):
     config = replace(SMALL, latent=latent, lr=1e-2)
@@ -438,6 +447,15 @@ def test_every_field_is_documented():
     [
         (lambda: VAE(SMALL).encode(torch.zeros(2, 3, 28, 28)), r"\(2, 3, 28, 28\): expected \(B, 1, H, W\)"),
         (lambda: VAE(SMALL).training_step(torch.zeros(28, 28)), r"\(28, 28\): expected \(B, 1, H, W\)"),
+        (lambda: VAE(SMALL).encode(torch.zeros(2, 1, 30, 30)), r"\(2, 1, 30, 30\): .*multiples of 4"),
+        (
+            lambda: AutoregressiveVAE(replace(SMALL, feeding="bias")).training_step(torch.zeros(2, 1, 16, 16)),
+            r"grid_side = 7: .*\(4, 4\)",
+        ),
+        (
+            lambda: AutoregressiveVAE(replace(SMALL, feeding="last")).training_step(torch.zeros(2, 1, 16, 16)),
+            r"grid_side = 7: .*\(4, 4\)",
+        ),
         (lambda: VAE(replace(SMALL, latent="vector")).encode(torch.zeros(2, 1, 32, 32)), r"grid_side = 7: .*\(8, 8\)"),
         (lambda: VAE(replace(SMALL, bottleneck="vq")), "bottleneck = 'vq' .*take VQVAE"),
         (lambda: AutoregressiveVAE(replace(SMALL, in_channels=3)), "in_channels = 3"),

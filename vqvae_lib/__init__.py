@@ -1,5 +1,8 @@
-"""A small, tested library for the VQ-VAE. Modules follow the data's way: config, data, quantizer, model, training,
-analysis, figures, prior, vae."""
+"""A small, tested library for the VQ-VAE.
+
+Modules follow the data's way: config, data, quantizer, model, training, analysis, prior, vae, judge, stored, figures,
+widgets; playground and notebook serve the chapters.
+"""
 
 from .analysis import (
     Rate,

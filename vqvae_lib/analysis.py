@@ -29,7 +29,7 @@ class Rate(NamedTuple):
     """Bits that an image's codes cost."""
 
     nominal: float  # every code as likely as any other: positions x log2 K
-    entropy: float  # codes as likely as they were counted, each position for itself: positions x H
+    entropy: float  # codes as likely as they were counted, at all positions alike: positions x H, R_single of (5.1)
 
 
 @torch.no_grad()
@@ -86,7 +86,7 @@ def psnr(error: float) -> float:
 
 
 def rate(counts: Tensor, positions: int) -> Rate:
-    """Compute the bits an image costs, equation (1.4) and its empirical counterpart.
+    """Compute the bits an image costs, equation (3.3) and, from counts, R_single of equation (5.1).
 
     Args:
         counts: (K,) use of each code over a whole pass.

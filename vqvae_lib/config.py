@@ -38,6 +38,11 @@ def require(ok: bool, name: str, value: object, allowed: str) -> None:
         raise ValueError(f"{name} = {value!r} is not possible: it must be {allowed}.")
 
 
+def seed_at(seed: int, step: int) -> int:
+    """Make the seed of what is drawn at one step (or in one pass): a run that goes on draws what a whole one draws."""
+    return (seed * 1_000_003 + step) % 2**63  # what torch's generators take
+
+
 def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -83,7 +88,8 @@ class VQVAEConfig:
         precision: ``"auto"`` takes what the device is good at; or ``"float32"``, ``"bfloat16"``, ``"float16"``.
             The quantizer computes in the codebook's own precision whatever stands here.
         device: ``"cuda"``, ``"mps"`` or ``"cpu"``; the best one present if not given.
-        seed: fixes the weights, the order of the data and the restarts.
+        seed: fixes the weights that ``VQVAETrainer`` draws, the order of the data and the restarts. A ``VQVAE`` made
+            without it takes its weights from torch's global generator.
     """
 
     in_channels: int = 1

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 from torchvision import datasets
 
-from .config import VQVAEConfig
+from .config import VQVAEConfig, seed_at
 
 __all__ = [
     "BatchLoader",
@@ -167,7 +167,7 @@ class BatchLoader:
     def _order(self, epoch: int) -> Tensor:
         if not self.shuffle:
             return torch.arange(len(self.dataset), device=self.device)
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        generator = torch.Generator().manual_seed(seed_at(self.seed, epoch))
         return torch.randperm(len(self.dataset), generator=generator).to(self.device)
 
     def _batches(self, order: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .config import VQVAEConfig, best_device
+from .config import VQVAEConfig, best_device, require
 from .data import BatchLoader, ImageDataset
 from .quantizer import evaluating, nearest_code
 from .training import Trainer
@@ -107,7 +107,7 @@ def frechet_distance(one: Tensor, other: Tensor) -> float:
         if features.dim() != 2 or len(features) < 2:
             raise ValueError(f"{name} is {tuple(features.shape)}: expected (n, F) with n of 2 or more.")
     a, b = one.double(), other.double()
-    covariance_a, covariance_b = a.T.cov(), b.T.cov()
+    covariance_a, covariance_b = (torch.atleast_2d(part.T.cov()) for part in (a, b))  # one feature's is a number
     # tr (C1 C2)^(1/2) is the sum of the roots of the eigenvalues of R C2 R, symmetric, with R = C1^(1/2).
     values, vectors = torch.linalg.eigh(covariance_a)
     root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
@@ -126,7 +126,12 @@ def precision_recall(real: Tensor, drawn: Tensor, neighbours: int = 3) -> tuple[
     Args:
         real, drawn: (n, F) and (m, F) features; take n and m alike.
         neighbours: k.
+
+    Raises:
+        ValueError: a set has too few vectors to have a k-th neighbour.
     """
+    for name, features in (("real", real), ("drawn", drawn)):
+        require(len(features) > neighbours, name, len(features), f"more than neighbours = {neighbours} vectors")
 
     def inside(centres: Tensor, points: Tensor) -> float:
         radius = torch.cdist(centres, centres).kthvalue(neighbours + 1).values  # each is its own nearest
@@ -158,9 +163,10 @@ def sharpness(images: Tensor) -> float:
         images: (n, C, H, W) in [0, 1]. Each is taken without its own mean, which has no frequency.
 
     Returns:
-        A number in [0, 1]; blurring lowers it, grain raises it.
+        A number in [0, 1]; blurring lowers it, grain raises it. 0 for images without any contrast.
     """
     height, width = images.shape[-2:]
     power = torch.fft.fft2(images - images.mean(dim=(-2, -1), keepdim=True)).abs().square()
     frequency = torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.fftfreq(width)[None])
-    return float(power[..., frequency > 0.25].sum() / power.sum())
+    total = float(power.sum())
+    return float(power[..., frequency > 0.25].sum()) / total if total > 0 else 0.0

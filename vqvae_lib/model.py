@@ -106,6 +106,15 @@ class ResizeDecoder(Decoder):
         self.net = nn.Sequential(*layers)
 
 
+def check_images(x: Tensor, channels: int) -> None:
+    """Raise ``ValueError`` unless ``x`` is (B, channels, H, W) with sides that the encoder can halve twice."""
+    if x.dim() != 4 or x.shape[1] != channels or x.shape[2] % 4 or x.shape[3] % 4:
+        raise ValueError(
+            f"x has shape {tuple(x.shape)}: expected (B, {channels}, H, W) with H and W multiples of 4, since the "
+            "encoder halves each twice."
+        )
+
+
 def receptive_field(layers: Iterable[nn.Conv2d]) -> tuple[int, int, int]:
     """Compute what one output of a stack of convolutions sees, equation (3.5).
 
@@ -148,10 +157,10 @@ class VQVAE(nn.Module):
         Raises:
             ValueError: wrong shape, or values that lead to codes that are not finite.
         """
-        z_e = self._encode(x)
-        if self.training and self.vq.updates == 0:
+        first = self.training and self.vq.updates == 0
+        z_q, vq_loss, indices = self.vq(self._encode(x))
+        if first:
             self.decoder.start_at_mean(x)
-        z_q, vq_loss, indices = self.vq(z_e)
         return VQVAEOutput(self.decoder(z_q), vq_loss, indices)
 
     def encode(self, x: Tensor) -> Tensor:
@@ -168,7 +177,7 @@ class VQVAE(nn.Module):
         return self.decoder(self.vq.lookup(indices))
 
     def training_step(self, x: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
-        """Compute the terms of the objective for one batch, equation (1.8).
+        """Compute the terms of the objective for one batch, equation (1.8b).
 
         Args:
             x: (B, C, H, W) images in [0, 1].
@@ -198,9 +207,5 @@ class VQVAE(nn.Module):
         return numbers
 
     def _encode(self, x: Tensor) -> Tensor:
-        if x.dim() != 4 or x.shape[1] != self.in_channels or x.shape[2] % 4 or x.shape[3] % 4:
-            raise ValueError(
-                f"x has shape {tuple(x.shape)}: expected (B, {self.in_channels}, H, W) with H and W multiples of 4, "
-                "since the encoder halves each twice."
-            )
+        check_images(x, self.in_channels)
         return self.encoder(x)

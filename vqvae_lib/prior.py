@@ -21,7 +21,7 @@ from .config import VQVAEConfig, best_device, require
 from .data import BatchLoader, ImageDataset
 from .model import VQVAE
 from .quantizer import evaluating
-from .training import _Progress
+from .training import Progress
 
 __all__ = [
     "GatedStack",
@@ -334,7 +334,7 @@ class PixelCNN(nn.Module):
         grid, missing = grid.to(device, copy=True), ~given.to(device)
         condition = self._condition(len(grid), None if condition is None else condition.to(device))
         height, width = grid.shape[-2:]
-        with evaluating(self), _Progress(height * width, "drawing positions") as bar:
+        with evaluating(self), Progress(height * width, "drawing positions") as bar:
             for i in range(height):
                 # A condition that differs from row to row is needed as far as this one.
                 rows = condition if condition is None or condition.shape[2] == 1 else condition[:, :, : i + 1]
@@ -363,7 +363,12 @@ class PixelCNN(nn.Module):
             what = "labels" if self.takes_labels else "a condition"
             has = f"needs {what}" if condition is None else "takes no labels: make it with num_classes"
             raise ValueError(f"this prior has num_classes = {self.config.num_classes} and {has}.")
-        if condition is None or not self.takes_labels:
+        if condition is None:
+            return None
+        if not self.takes_labels:
+            if condition.dim() != 4 or condition.shape[:2] != (count, self.condition_dim):
+                shape = tuple(condition.shape)
+                raise ValueError(f"condition is {shape}: expected ({count}, {self.condition_dim}, H, W), or 1 x 1.")
             return condition
         if condition.dtype != torch.int64 or condition.shape != (count,):
             shape = tuple(condition.shape)

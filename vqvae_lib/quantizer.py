@@ -15,7 +15,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .config import VQVAEConfig, check_codebook, check_quantizer
+from .config import VQVAEConfig, check_codebook, check_quantizer, seed_at
 
 __all__ = [
     "EMAVectorQuantizer",
@@ -112,7 +112,8 @@ def code_sums(z: Tensor, indices: Tensor, num_embeddings: int) -> tuple[Tensor, 
         num_embeddings: K.
 
     Returns:
-        counts (K,) and sums (K, D), both of ``z``'s dtype. Over all processes, if there are several.
+        counts (K,) and sums (K, D), both of ``z``'s dtype, which counts to 2^24 in float32. Over all processes, if
+        there are several.
     """
     counts = z.new_zeros(num_embeddings).index_add_(0, indices, z.new_ones(len(z)))
     sums = z.new_zeros(num_embeddings, z.shape[1]).index_add_(0, indices, z)
@@ -121,19 +122,20 @@ def code_sums(z: Tensor, indices: Tensor, num_embeddings: int) -> tuple[Tensor, 
 
 def code_frequency(indices: Tensor, num_embeddings: int) -> Tensor:
     """Compute the share of the indices (any shape, int64) that each code has: (K,) float32, adding up to 1."""
-    ones = torch.ones(indices.numel(), device=indices.device)
-    return torch.zeros(num_embeddings, device=indices.device).index_add_(0, indices.flatten(), ones) / indices.numel()
+    counts = indices.new_zeros(num_embeddings).index_add_(0, indices.flatten(), torch.ones_like(indices).flatten())
+    return counts.float() / indices.numel()
 
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a module into evaluation mode for the length of a ``with``; then it is in the mode it was in before."""
-    was_training = module.training
+    """Put a module into evaluation mode for the length of a ``with``; then each part is back in its own mode."""
+    modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
         yield
     finally:
-        module.train(was_training)
+        for part, training in modes.items():
+            part.training = training
 
 
 def kmeans(z: Tensor, centres: Tensor, iterations: int = 10) -> tuple[Tensor, Tensor]:
@@ -247,7 +249,8 @@ class _Quantizer(nn.Module):
 
     def _uniform_codebook(self) -> Tensor:
         # Before the first batch there is nothing better than the description's U(-1/K, 1/K).
-        generator = torch.Generator().manual_seed(self.seed)
+        # Not the seed itself: that one begins the stream that the encoder's weights come from.
+        generator = torch.Generator().manual_seed(seed_at(self.seed, -1))
         return (torch.rand(self.num_embeddings, self.embedding_dim, generator=generator) * 2 - 1) / self.num_embeddings
 
     def forward(self, z_e: Tensor) -> QuantizerOutput:
@@ -356,7 +359,7 @@ class _Quantizer(nn.Module):
     def _draw(self, z: Tensor) -> Tensor:
         """Draw K of the batch's vectors at random, over all processes the same ones. (N, D) -> (K, D)."""
         offset, total = _place_among_processes(len(z))
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.updates)
+        generator = torch.Generator().manual_seed(seed_at(self.seed, self.updates))
         if total >= self.num_embeddings:
             chosen = torch.randperm(total, generator=generator)[: self.num_embeddings]
         else:
@@ -372,7 +375,7 @@ class _Quantizer(nn.Module):
 class VectorQuantizer(_Quantizer):
     """Quantizer whose codebook is a parameter, moved by the gradient of the codebook term.
 
-    loss = mean (sg[z_e] - e)^2 + beta * mean (z_e - sg[e])^2, the second and third terms of equation (1.8): the first
+    loss = mean (sg[z_e] - e)^2 + beta * mean (z_e - sg[e])^2, the second and third terms of equation (1.8b): the first
     moves the codes towards the vectors, the second the vectors towards the codes. See :class:`_Quantizer` for
     arguments, shapes and errors.
     """

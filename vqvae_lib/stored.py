@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from .analysis import active_codes, collect_indices, rate, usage_counts
-from .config import VQVAEConfig, best_device
+from .config import VQVAEConfig, best_device, require
 from .data import ImageDataset, create_dataloader
 from .quantizer import perplexity
 from .training import VQVAETrainer, write_whole
@@ -114,7 +114,12 @@ class StoredRun:
             raise ValueError(f"{path} is not a whole stored run ({error!r}). Make it again: make runs.") from error
 
     def write(self, folder: str | Path = FOLDER) -> Path:
-        """Write the run as ``folder/name.json``, whole or not at all."""
+        """Write the run as ``folder/name.json``, whole or not at all.
+
+        Raises:
+            ValueError: another number of pictures than is read back.
+        """
+        require(len(self.reconstructions) == PICTURES, "pictures", len(self.reconstructions), f"{PICTURES} of them")
         raw = {
             "config": self.config.identity(),
             "steps": self.steps,
@@ -249,11 +254,15 @@ def record_run(
         evaluation=trainer.evaluate(test),
         usage=usage_counts(collect_indices(trainer.model, test), config.num_embeddings),
         reconstructions=pictures,
-        provenance=provenance(train.dataset, test.dataset, seconds, str(trainer.dtype or torch.float32)),
+        provenance=provenance(
+            train.dataset, test.dataset, seconds, str(trainer.dtype or torch.float32), trainer.device.type
+        ),
     )
 
 
-def provenance(train: ImageDataset, test: ImageDataset, seconds: float, precision: str) -> dict[str, Any]:
+def provenance(
+    train: ImageDataset, test: ImageDataset, seconds: float, precision: str, device: str = "cpu"
+) -> dict[str, Any]:
     """Say where a result comes from: data and their fingerprints, versions, device, seconds of training, date."""
     return {
         "data": train.name,
@@ -262,7 +271,7 @@ def provenance(train: ImageDataset, test: ImageDataset, seconds: float, precisio
         "variance": test.variance(),
         "library": _version("vqvae_lib"),
         "torch": torch.__version__,
-        "device": torch.cuda.get_device_name() if best_device() == "cuda" else platform.machine(),
+        "device": torch.cuda.get_device_name() if device == "cuda" else platform.machine(),
         "threads": torch.get_num_threads(),
         "precision": precision,
         "seconds": round(seconds, 1),
@@ -307,4 +316,6 @@ def png_strip(images: Tensor) -> str:
 def _from_png_strip(text: str, channels: int, count: int = PICTURES) -> Tensor:
     array = np.asarray(Image.open(io.BytesIO(base64.b64decode(text))))
     pixels = torch.from_numpy(array.reshape(*array.shape[:2], channels).copy()).permute(2, 0, 1).float() / 255
+    if pixels.shape[2] % count:
+        raise ValueError(f"a strip of {pixels.shape[2]} columns does not hold {count} pictures of one width")
     return torch.stack(pixels.chunk(count, dim=2))  # (C, H, n W) -> (n, C, H, W)

@@ -12,8 +12,8 @@ import logging
 import math
 import os
 import sys
-import tempfile
 import time
+import uuid
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .config import PRECISIONS, SCHEDULES, VQVAEConfig, require
+from .config import PRECISIONS, SCHEDULES, VQVAEConfig, require, seed_at
 from .data import BatchLoader
 from .model import VQVAE
 from .quantizer import evaluating
@@ -130,8 +130,8 @@ class Trainer:
 
     A step is done as a whole or not at all: where one is broken off (an interrupt, an error, a loss that is not
     finite), the trainer goes back to a sound state at most ``KEEP`` steps earlier, and ``resume`` goes on from there.
-    The data's order and whatever the model draws in a step are functions of seed and step, so it goes on to the same
-    bits.
+    What the model draws in a step is a function of seed and step, and so is the order of a :class:`BatchLoader`: it
+    goes on to the same bits. A loader without ``set_epoch`` shuffles as it likes.
     """
 
     def __init__(self, model: nn.Module, config: VQVAEConfig) -> None:
@@ -151,12 +151,13 @@ class Trainer:
         self.window, self.counted, self.sums = 1, 0, {}
 
     def train_epoch(self, loader: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
-        """Train for one pass over ``loader`` and return the pass's mean numbers.
+        """Train for as many steps as ``loader`` has batches, and return their mean numbers.
 
-        The schedule spans ``config.num_epochs`` such passes; a pass beyond them begins a new span.
+        That is one pass, from its beginning if all training so far was whole passes. The schedule spans
+        ``config.num_epochs`` of them; a pass that would lead beyond the span begins a new one.
         """
         steps = len(loader)  # type: ignore[arg-type]
-        if self.step >= self.plan[1]:
+        if self.step + steps > self.plan[1]:
             self.plan = (self.step, self.step + self.config.num_epochs * steps)
         self.counted, self.sums = 0, {}
         self._run(loader, self.step + steps, window=steps)
@@ -212,7 +213,7 @@ class Trainer:
         """
         require(self.plan[1] > 0, "plan", self.plan, "made by fit first: there is nothing to resume")
         last = self.plan[1]
-        with _Progress(last - self.step, f"training {type(self.model).__name__}") as bar:
+        with Progress(last - self.step, f"training {type(self.model).__name__}") as bar:
             self._run(loader, last, window or self.window, bar, save_to, save_every)
         return self.history
 
@@ -282,7 +283,8 @@ class Trainer:
 
     def _take(self, state: dict[str, Any]) -> None:
         for name in ("model", "optimizer", "scaler"):
-            getattr(self, name).load_state_dict(state[name])
+            if name != "scaler" or state[name]:  # which is empty where nothing was scaled, in float32 for example
+                getattr(self, name).load_state_dict(state[name])
         self.history = {name: [float(value) for value in values] for name, values in state["history"].items()}
         self.sums = {name: value.to(self.device) for name, value in state["sums"].items()}
         first, last = state["plan"]
@@ -303,7 +305,7 @@ class Trainer:
         loader: Any,
         last: int,
         window: int,
-        bar: _Progress | None = None,
+        bar: Progress | None = None,
         save_to: str | Path | None = None,
         save_every: float = 60.0,
     ) -> None:
@@ -343,7 +345,8 @@ class Trainer:
                 if save_to is not None:
                     self.save(save_to)
                 raise KeyboardInterrupt(
-                    f"stopped after step {self.step} of {last}. The model can be used as it is; resume(loader) goes on."
+                    f"stopped after step {self.step} of {last}. The model can be used as it is; resume(loader) goes on"
+                    + ("." if last == self.plan[1] else f" to the end of the schedule, step {self.plan[1]}.")
                 ) from None
             if diverged and isinstance(error, ValueError):  # the quantizer found it first
                 raise self._not_finite("a weight is not finite", len(losses) + sound["step"], sound["step"]) from error
@@ -356,9 +359,10 @@ class Trainer:
         lr = learning_rate((self.step - first) / (end - first), self.config.lr, self.config.schedule)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        torch.default_generator.manual_seed(self.config.seed * 1_000_003 + self.step)
+        seed = seed_at(self.config.seed, self.step)
+        torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
-            torch.cuda.manual_seed(self.config.seed * 1_000_003 + self.step)
+            torch.cuda.manual_seed(seed)
         try:
             x, labels = x.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
             with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
@@ -474,12 +478,12 @@ def write_whole(path: str | Path, content: bytes | memoryview) -> None:
     part = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-        with os.fdopen(handle, "wb") as file:
+        part = path.with_name(f"{path.name}{uuid.uuid4().hex}.part")
+        with part.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(part).replace(path)
+        part.replace(path)
         for scrap in path.parent.glob("*.part"):  # of processes that were killed here; younger ones may be at work
             with contextlib.suppress(FileNotFoundError):
                 if scrap.name.startswith(path.name) and time.time() - scrap.stat().st_mtime > 3600:
@@ -489,7 +493,7 @@ def write_whole(path: str | Path, content: bytes | memoryview) -> None:
         raise OSError(error.errno, f"{what} elsewhere", str(path)) from error
     finally:
         if part is not None:
-            Path(part).unlink(missing_ok=True)
+            part.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -558,7 +562,7 @@ def _accumulate(sums: dict[str, Tensor], results: dict[str, Tensor], weight: int
         sums[name] = sums[name] + value if name in sums else value
 
 
-class _Progress:
+class Progress:
     """A tqdm bar that is gone when the work is done.
 
     In a notebook, where the work takes longer than a moment, a line with the steps stays in its place; a page that is
@@ -573,7 +577,7 @@ class _Progress:
         options["disable"] = self._line is not None and os.environ.get("VQVAE_STATIC") == "1"
         self._bar = tqdm(total=total, desc=label, leave=False, mininterval=0.5, **options)
 
-    def __enter__(self) -> _Progress:
+    def __enter__(self) -> Progress:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -19,7 +19,7 @@ from torch.utils.data import TensorDataset
 
 from .config import VQVAEConfig, require
 from .data import ImageDataset
-from .model import Decoder, Encoder
+from .model import Decoder, Encoder, check_images
 from .prior import PixelCNN, PriorConfig
 from .quantizer import EMAVectorQuantizer, code_frequency, evaluating, perplexity
 
@@ -103,6 +103,7 @@ class _LatentModel(nn.Module):
         self.config = config
         self.gaussian = config.bottleneck == "gaussian"
         self.kernel = 1 if config.latent == "grid" else config.grid_side  # from the encoder's grid to the latent's
+        self.needs_side = config.latent == "vector" or config.feeding in ("bias", "last")
         with torch.random.fork_rng(devices=[]):  # the weights are a function of the seed
             torch.manual_seed(config.seed)
             self.encoder = Encoder(config)
@@ -194,13 +195,14 @@ class _LatentModel(nn.Module):
             x: (B, C, H, W) in [0, 1].
             samples: S.
         """
-        mean, log_variance = self._moments(x)
-        q, p = Normal(mean, (log_variance / 2).exp()), Normal(0.0, 1.0)
         weights = []
-        for _ in range(samples):
-            z = q.sample()
-            log_ratio = (p.log_prob(z) - q.log_prob(z)).flatten(1).sum(1)
-            weights.append(log_ratio - self.distortion(x, z)["distortion"])
+        with evaluating(self):  # an estimate moves nothing
+            mean, log_variance = self._moments(x)
+            q, p = Normal(mean, (log_variance / 2).exp()), Normal(0.0, 1.0)
+            for _ in range(samples):
+                z = q.sample()
+                log_ratio = (p.log_prob(z) - q.log_prob(z)).flatten(1).sum(1)
+                weights.append(log_ratio - self.distortion(x, z)["distortion"])
         return torch.stack(weights).logsumexp(0) - math.log(samples)
 
     def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -210,11 +212,10 @@ class _LatentModel(nn.Module):
         return mean, log_variance
 
     def _project(self, x: Tensor) -> Tensor:
-        if x.dim() != 4 or x.shape[1] != self.config.in_channels:
-            raise ValueError(f"x has shape {tuple(x.shape)}: expected (B, {self.config.in_channels}, H, W).")
+        check_images(x, self.config.in_channels)
         features = self.encoder(x)
         side = self.config.grid_side
-        if self.kernel > 1 and features.shape[2:] != (side, side):
+        if self.needs_side and features.shape[2:] != (side, side):
             raise ValueError(f"grid_side = {side}: the encoder's grid of these images is {tuple(features.shape[2:])}.")
         with torch.autocast(x.device.type, enabled=False):  # a narrow posterior needs more than bfloat16's three digits
             return self.to_latent(features.float())

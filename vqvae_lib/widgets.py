@@ -253,7 +253,8 @@ class _Run:
 class TrainExplorer(ipywidgets.VBox):
     """Fields for a setting, Train and Stop, and a comparison that grows by a line with each run.
 
-    Training goes on in a thread of its own, so that the kernel stays free to hear of Stop.
+    Training goes on in a thread of its own, so that the kernel stays free to hear of Stop. The threads of a process
+    share torch's global generator: cells that run meanwhile draw numbers that no seed decides.
 
     Args:
         config: the choices that have no field.

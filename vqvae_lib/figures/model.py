@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from torch import Tensor
 
-from .style import BLUE, COLOURS, GREY, HEAT, INK, MARKERS, ORANGE, canvas, show_image
+from .style import BLUE, COLOURS, GREY, HEAT, INK, MARKERS, ORANGE, STYLES, canvas, show_image
 
 __all__ = ["bits", "costs", "curves", "footprint", "maps", "overlaps", "profiles", "rings", "scales", "spectra"]
 
@@ -78,8 +78,7 @@ def curves(runs: Mapping[str, tuple[Sequence[float], Sequence[float]]], level: f
         level, level_name: a horizontal line.
     """
     figure, [[axis]] = canvas(height=3.0)
-    styles = ("-", "--", "-.", ":", "-", "--")
-    for (label, (steps, values)), colour, style in zip(runs.items(), COLOURS, styles, strict=False):
+    for (label, (steps, values)), colour, style in zip(runs.items(), COLOURS, STYLES, strict=False):
         axis.plot(steps, values, style, color=colour, label=label)
     axis.axhline(level, color=GREY, linewidth=1.0)
     axis.annotate(

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ..quantizer import nearest_code
-from .style import BLUE, COLOURS, GREY, HEAT, INK, MARKERS, ORANGE, PAPER, canvas
+from .style import BLUE, COLOURS, GREY, HEAT, INK, MARKERS, ORANGE, PAPER, canvas, legend_below
 
 __all__ = [
     "bars",
@@ -57,13 +57,6 @@ def cells(axis: Axes, codes: Tensor, *, span: float, assign: Assign = nearest_co
     axis.grid(False)
 
 
-def _legend_below(figure: Figure, axis: Axes) -> None:
-    """Name what ``axis`` shows in one row under all panels, where it hides nothing."""
-    handles, labels = axis.get_legend_handles_labels()
-    columns = len(labels) if sum(map(len, labels)) < 85 else (len(labels) + 1) // 2
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
-
-
 def voronoi(z: Tensor, codes: Tensor, span: float) -> Figure:
     """Show vectors (N, 2) beside the codes (K, 2) that take their place."""
     figure, [[left, right]] = canvas(1, 2, height=3.7)
@@ -75,7 +68,7 @@ def voronoi(z: Tensor, codes: Tensor, span: float) -> Figure:
         axis.plot(*z.T, ".", color=BLUE, markersize=3, label="vector")
         axis.set_title(title)
     right.plot(*codes.T, "X", color=ORANGE, markeredgecolor=INK, markeredgewidth=0.5, markersize=8, label="code")
-    _legend_below(figure, right)
+    legend_below(figure, right)
     left.set(
         xlim=(-span, span), ylim=(-span, span), xlabel="first coordinate", ylabel="second coordinate", aspect="equal"
     )
@@ -101,7 +94,7 @@ def score_lines(codes: Tensor) -> Figure:
     right.set(title="score: take the highest", ylabel="score")
     for axis in (left, right):
         axis.set(xlabel="z", ylim=(-4.2, 6))
-    _legend_below(figure, right)
+    legend_below(figure, right)
     return figure
 
 
@@ -115,7 +108,7 @@ def two_rules(codes: Tensor, rules: Mapping[str, Assign], span: float) -> Figure
         axis.plot(*codes[won].T, "X", color=ORANGE, markeredgecolor=INK, markeredgewidth=0.5, label="code with a cell")
         axis.plot(*codes[~won].T, "x", color=INK, label="code without one")
         axis.set_title(title)
-    _legend_below(figure, axes[0])
+    legend_below(figure, axes[0])
     return figure
 
 
@@ -160,7 +153,7 @@ def lines(
             axis.axhline(height, color=COLOURS[len(curves) + i], linestyle="--", linewidth=1.2, label=name)
         axis.set(title=title, xlabel=x, xscale=xscale, yscale=yscale)
     axes[0].set_ylabel(y)
-    _legend_below(figure, axes[-1])
+    legend_below(figure, axes[-1])
     return figure
 
 
@@ -184,7 +177,7 @@ def scaling(rows: Sequence[Mapping[str, float]]) -> Figure:
         memory.set_ylim(0, 1.2 * max(row["MiB beyond"] for row in rows))
     axes[0, 0].set_ylabel("time (ms)")
     axes[1, 0].set_ylabel("memory beyond\ninputs and result (MiB)")
-    _legend_below(figure, axes[0, 0])
+    legend_below(figure, axes[0, 0])
     return figure
 
 
@@ -224,7 +217,7 @@ def dead_and_alive(z: Tensor, runs: Mapping[str, Tensor], span: float) -> Figure
         axis.plot(*path[-1, ~used].T, "x", color=INK, markersize=5, label="dead")
         axis.set_title(f"{title}\n{int(used.sum())} of {len(used)} in use", fontsize=9)
         axis.set_ylabel("second coordinate" if axis is axes[0] else "")
-    _legend_below(figure, axes[0])
+    legend_below(figure, axes[0])
     return figure
 
 
@@ -240,7 +233,7 @@ def training_runs(histories: Mapping[str, Mapping[str, Sequence[float]]], num_em
         ylim=(0, num_embeddings * 1.05), xlabel="step", ylabel="codes used in a window of steps", title="Codes in use"
     )
     right.set(xlabel="step", ylabel="training MSE a pixel", yscale="log", title="Reconstruction error")
-    _legend_below(figure, right)
+    legend_below(figure, right)
     return figure
 
 
@@ -254,5 +247,5 @@ def ranked_use(counts: Mapping[str, Tensor]) -> Figure:
     size = len(next(iter(counts.values())))
     axis.axhline(100 / size, color=GREY, linestyle="--", linewidth=1, label="all alike")
     axis.set(xlabel="code, from most to least used", ylabel="share of positions (%)", yscale="log", xlim=(0, size + 1))
-    _legend_below(figure, axis)
+    legend_below(figure, axis)
     return figure

@@ -29,9 +29,12 @@ __all__ = [
     "INK",
     "MARKERS",
     "PAPER",
+    "STYLES",
     "WIDTH",
     "canvas",
     "image_grid",
+    "legend_below",
+    "plain_ticks",
     "show_image",
     "small_png",
 ]
@@ -40,7 +43,9 @@ INK, GREY, PAPER = "#1f2933", "#8792a0", "#fcfcfa"
 # Apart in lightness as well as in hue, so that they stay apart for the colour-blind and in print.
 BLUE, ORANGE, GREEN, PURPLE = "#2f6db5", "#d9731a", "#2a8c6a", "#8a5aa8"
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, INK, GREY)
-MARKERS = ("o", "s", "^", "D", "v", "x")  # so that no line is told apart by colour alone
+# So that no line is told apart by colour alone.
+MARKERS = ("o", "s", "^", "D", "v", "x")
+STYLES = ("-", "--", "-.", ":", "-", "--")
 HEAT = LinearSegmentedColormap.from_list("book", ["#f4f1e8", "#e8b56a", ORANGE, "#8c3f3a", INK])
 WIDTH = 7.2  # inches, the width of the text
 PHOTOGRAPH = 12_000  # a picture of more colours than this holds photographs in colour
@@ -130,6 +135,14 @@ def plain_ticks(axis: Axes, which: str, in_a_decade: Sequence[float] = (1, 1.5, 
     ticks.set_major_locator(FixedLocator([m * 10.0**e for e in range(-6, 5) for m in in_a_decade]))
     ticks.set_major_formatter("{x:g}")
     ticks.set_minor_formatter(NullFormatter())
+
+
+def legend_below(figure: Figure, axis: Axes, columns: int | None = None) -> None:
+    """Name what ``axis`` shows under all panels, where it hides nothing; in as many columns as fit, if not told."""
+    handles, labels = axis.get_legend_handles_labels()
+    if columns is None:
+        columns = len(labels) if sum(map(len, labels)) < 85 else min(3, (len(labels) + 1) // 2)
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
 
 
 def _show_small() -> None:

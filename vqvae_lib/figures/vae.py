@@ -6,12 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from ..vae import ACTIVE
-from .style import BLUE, COLOURS, GREY, HEAT, INK, MARKERS, ORANGE, canvas, plain_ticks
+from .style import BLUE, COLOURS, GREY, HEAT, INK, MARKERS, ORANGE, canvas, legend_below, plain_ticks
 
 __all__ = ["bits_back", "dots", "equal_error", "kl_maps", "tradeoff", "training"]
 
@@ -55,7 +54,7 @@ def training(runs: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[flo
     plain_ticks(axes[0], "y")
     axes[1].set(xlabel="optimiser step", ylabel="bits an image", title="Rate, training batches")
     axes[1].set_ylim(bottom=0)
-    _legend_below(figure, axes[0])
+    legend_below(figure, axes[0])
     return figure
 
 
@@ -119,7 +118,7 @@ def tradeoff(
         if scale == "log":
             plain_ticks(axis, which)
     axis.margins(x=0.12, y=0.09)
-    _legend_below(figure, axis)
+    legend_below(figure, axis)
     return figure
 
 
@@ -137,7 +136,7 @@ def equal_error(rows: Mapping[str, Mapping[str, float]]) -> Figure:
     axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.set_xlim(left=0)
     axis.set(xlabel="bits an image", ylabel="at the error of")
-    _legend_below(figure, axis)
+    legend_below(figure, axis)
     return figure
 
 
@@ -180,10 +179,3 @@ def dots(
     axes[0].set_yticks(range(len(names)), names)
     axes[0].set_ylim(len(names) - 0.5, -0.7)
     return figure
-
-
-def _legend_below(figure: Figure, axis: Axes) -> None:
-    """Name what ``axis`` shows in rows under all panels, where it hides nothing."""
-    handles, labels = axis.get_legend_handles_labels()
-    columns = len(labels) if sum(map(len, labels)) < 85 else min(3, (len(labels) + 1) // 2)
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
