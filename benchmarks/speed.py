@@ -166,11 +166,11 @@ def step(device: str) -> list[dict[str, Any]]:
 
     for trainer in (ours, fp32, *theirs.values()):
         trainer.plan = (0, 1)
-    batches = _Endless(torchvision_loader)
+    batches, own_batches = _Endless(torchvision_loader, count), _Endless(loader, count)
     times = interleaved(
         {
-            "ours": contender(ours, loader),
-            "ours float32": contender(fp32, loader),
+            "ours": contender(ours, own_batches),
+            "ours float32": contender(fp32, own_batches),
             **{name: contender(plain, batches) for name, plain in theirs.items()},
         },
         seconds=60,
@@ -268,10 +268,14 @@ def prior(device: str) -> list[dict[str, Any]]:
 
 
 class _Endless:
-    """A loader whose passes go on where the last one stopped, so that starting its workers is not timed."""
+    """A loader whose passes go on where the last one stopped, so that starting its workers is not timed.
 
-    def __init__(self, loader: DataLoader) -> None:
-        self._loader = loader
+    It says that a pass has ``count`` batches, as many as are timed at a time: the trainer passes over what a run that
+    stopped in the middle of a pass has seen already, and that would be timed too.
+    """
+
+    def __init__(self, loader: DataLoader | BatchLoader, count: int) -> None:
+        self._loader, self._count = loader, count
         self._batches = self._forever()
 
     def _forever(self) -> Any:
@@ -279,7 +283,7 @@ class _Endless:
             yield from self._loader
 
     def __len__(self) -> int:
-        return 1 << 60
+        return self._count
 
     def __iter__(self) -> Any:
         return self._batches
