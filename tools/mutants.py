@@ -208,7 +208,10 @@ def observe(module: str) -> tuple[dict[str, Any], float]:
             time.sleep(0.02)
         if not passed:
             raise SystemExit(f"{module}: its tests fail as it is. Mend them first.")
-        return json.loads(file.read_text()), time.monotonic() - clock
+        notes = json.loads(file.read_text())
+        if not notes["by_line"]:
+            raise SystemExit(f"{module}: the tests import it from elsewhere than {path}. Install this copy: make env.")
+        return notes, time.monotonic() - clock
 
 
 def attempt(module: str, options: argparse.Namespace) -> tuple[int, list[str]]:
