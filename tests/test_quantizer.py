@@ -167,6 +167,13 @@ def test_kmeans_leaves_a_centre_without_vectors_where_it_is():
     torch.testing.assert_close(centres[0], normal(50, 2).mean(0))
 
 
+def test_kmeans_moves_a_centre_of_one_vector_onto_it():
+    z = 10 * torch.eye(5)
+    centres, counts = kmeans(z, z + 1)
+    assert torch.equal(centres, z)
+    assert counts.tolist() == [1] * 5
+
+
 def test_kmeans_takes_ten_rounds_unless_told():
     z = normal(2000, 2)
     nine, ten, eleven = (kmeans(z, z[:40], iterations=rounds)[0] for rounds in (9, 10, 11))
