@@ -173,7 +173,7 @@ def step(device: str) -> list[dict[str, Any]]:
             "ours float32": contender(fp32, own_batches),
             **{name: contender(plain, batches) for name, plain in theirs.items()},
         },
-        seconds=60,
+        seconds=150,
         device=device,
     )
     return [
