@@ -106,13 +106,11 @@ class ResizeDecoder(Decoder):
         self.net = nn.Sequential(*layers)
 
 
-def check_images(x: Tensor, channels: int) -> None:
-    """Raise ``ValueError`` unless ``x`` is (B, channels, H, W) with sides that the encoder can halve twice."""
-    if x.dim() != 4 or x.shape[1] != channels or x.shape[2] % 4 or x.shape[3] % 4:
-        raise ValueError(
-            f"x has shape {tuple(x.shape)}: expected (B, {channels}, H, W) with H and W multiples of 4, since the "
-            "encoder halves each twice."
-        )
+def check_images(x: Tensor, channels: int, *, whole: bool = True) -> None:
+    """Raise ``ValueError`` unless ``x`` is (B, channels, H, W); if ``whole``, with sides that can be halved twice."""
+    if x.dim() != 4 or x.shape[1] != channels or (whole and (x.shape[2] % 4 or x.shape[3] % 4)):
+        sides = " with H and W multiples of 4, since the encoder halves each twice" if whole else ""
+        raise ValueError(f"x has shape {tuple(x.shape)}: expected (B, {channels}, H, W){sides}.")
 
 
 def receptive_field(layers: Iterable[nn.Conv2d]) -> tuple[int, int, int]:

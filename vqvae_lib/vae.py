@@ -98,6 +98,8 @@ class _LatentModel(nn.Module):
         config: the run's choices.
     """
 
+    draws_whole = False  # whether the decoder makes the image's sides out of the grid's, four times as long
+
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
         self.config = config
@@ -212,7 +214,7 @@ class _LatentModel(nn.Module):
         return mean, log_variance
 
     def _project(self, x: Tensor) -> Tensor:
-        check_images(x, self.config.in_channels)
+        check_images(x, self.config.in_channels, whole=self.draws_whole)
         features = self.encoder(x)
         side = self.config.grid_side
         if self.needs_side and features.shape[2:] != (side, side):
@@ -226,6 +228,8 @@ class VAE(_LatentModel):
 
     -ln p(x|z) = ||x - decoder(z)||^2 / (2 s^2) + (pixels / 2) ln (2 pi s^2). See :class:`_LatentModel` for the rest.
     """
+
+    draws_whole = True
 
     def __init__(self, config: VAEConfig) -> None:
         require(config.bottleneck == "gaussian", "bottleneck", config.bottleneck, '"gaussian"; with codes take VQVAE')

@@ -31,7 +31,7 @@ def codebooks(z: Tensor, panels: Mapping[str, tuple[Tensor, Tensor]], span: floa
         axis.plot(*codes[~used].T, "x", color=INK, markersize=5, label="code not in use")
         axis.set_title(f"{title}\n{int(used.sum())} of {len(used)} in use", fontsize=9)
     axes[1].set_ylabel("")
-    legend_below(figure, axes[0], columns=3)
+    legend_below(axes[0], columns=3)
     return figure
 
 
@@ -55,5 +55,5 @@ def gradients_in_a_cell(z: Tensor, code: Tensor, gradients: Mapping[str, Tensor]
         axis.autoscale_view()
         axis.set(title=title, xlabel="first coordinate", aspect="equal")
     axes[0].set_ylabel("second coordinate")
-    legend_below(figure, axes[0], columns=3)
+    legend_below(axes[0], columns=3)
     return figure

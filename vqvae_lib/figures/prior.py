@@ -96,7 +96,7 @@ def learning(steps: Sequence[float], bits: Sequence[float], levels: Mapping[str,
         style = ("--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))[(i - 1) % 4]
         axis.axhline(level, color=COLOURS[i], linestyle=style, linewidth=1.3, label=name)
     axis.set(xlabel="optimiser steps", ylabel="bits a code", ylim=(0, 1.1 * max(*bits, *levels.values())))
-    legend_below(figure, axis, columns=3)
+    legend_below(axis, columns=3)
     return figure
 
 
@@ -183,7 +183,7 @@ def quality(points: Mapping[int, Mapping[str, Sequence[float]]], floor: float, y
     axis.set(xlabel="number of codes K", ylabel=y, yscale="log")
     axis.set_xscale("log", base=2)
     axis.set_xticks(sizes, [str(size) for size in sizes])
-    legend_below(figure, axis, columns=2)
+    legend_below(axis, columns=2)
     return figure
 
 
@@ -208,7 +208,7 @@ def by_class(shares: Sequence[Sequence[float]], level: float, level_name: str) -
     axis.set_ylim(min(values.min(), 100 * level) - 3, 100.5)
     axis.set_xticks(classes)
     axis.grid(axis="x", visible=False)
-    legend_below(figure, axis, columns=3)
+    legend_below(axis, columns=3)
     return figure
 
 

@@ -68,7 +68,7 @@ def voronoi(z: Tensor, codes: Tensor, span: float) -> Figure:
         axis.plot(*z.T, ".", color=BLUE, markersize=3, label="vector")
         axis.set_title(title)
     right.plot(*codes.T, "X", color=ORANGE, markeredgecolor=INK, markeredgewidth=0.5, markersize=8, label="code")
-    legend_below(figure, right)
+    legend_below(right)
     left.set(
         xlim=(-span, span), ylim=(-span, span), xlabel="first coordinate", ylabel="second coordinate", aspect="equal"
     )
@@ -94,7 +94,7 @@ def score_lines(codes: Tensor) -> Figure:
     right.set(title="score: take the highest", ylabel="score")
     for axis in (left, right):
         axis.set(xlabel="z", ylim=(-4.2, 6))
-    legend_below(figure, right)
+    legend_below(right)
     return figure
 
 
@@ -108,7 +108,7 @@ def two_rules(codes: Tensor, rules: Mapping[str, Assign], span: float) -> Figure
         axis.plot(*codes[won].T, "X", color=ORANGE, markeredgecolor=INK, markeredgewidth=0.5, label="code with a cell")
         axis.plot(*codes[~won].T, "x", color=INK, label="code without one")
         axis.set_title(title)
-    legend_below(figure, axes[0])
+    legend_below(axes[0])
     return figure
 
 
@@ -153,7 +153,7 @@ def lines(
             axis.axhline(height, color=COLOURS[len(curves) + i], linestyle="--", linewidth=1.2, label=name)
         axis.set(title=title, xlabel=x, xscale=xscale, yscale=yscale)
     axes[0].set_ylabel(y)
-    legend_below(figure, axes[-1])
+    legend_below(axes[-1])
     return figure
 
 
@@ -177,7 +177,7 @@ def scaling(rows: Sequence[Mapping[str, float]]) -> Figure:
         memory.set_ylim(0, 1.2 * max(row["MiB beyond"] for row in rows))
     axes[0, 0].set_ylabel("time (ms)")
     axes[1, 0].set_ylabel("memory beyond\ninputs and result (MiB)")
-    legend_below(figure, axes[0, 0])
+    legend_below(axes[0, 0])
     return figure
 
 
@@ -217,7 +217,7 @@ def dead_and_alive(z: Tensor, runs: Mapping[str, Tensor], span: float) -> Figure
         axis.plot(*path[-1, ~used].T, "x", color=INK, markersize=5, label="dead")
         axis.set_title(f"{title}\n{int(used.sum())} of {len(used)} in use", fontsize=9)
         axis.set_ylabel("second coordinate" if axis is axes[0] else "")
-    legend_below(figure, axes[0])
+    legend_below(axes[0])
     return figure
 
 
@@ -233,7 +233,7 @@ def training_runs(histories: Mapping[str, Mapping[str, Sequence[float]]], num_em
         ylim=(0, num_embeddings * 1.05), xlabel="step", ylabel="codes used in a window of steps", title="Codes in use"
     )
     right.set(xlabel="step", ylabel="training MSE a pixel", yscale="log", title="Reconstruction error")
-    legend_below(figure, right)
+    legend_below(right)
     return figure
 
 
@@ -247,5 +247,5 @@ def ranked_use(counts: Mapping[str, Tensor]) -> Figure:
     size = len(next(iter(counts.values())))
     axis.axhline(100 / size, color=GREY, linestyle="--", linewidth=1, label="all alike")
     axis.set(xlabel="code, from most to least used", ylabel="share of positions (%)", yscale="log", xlim=(0, size + 1))
-    legend_below(figure, axis)
+    legend_below(axis)
     return figure

@@ -137,12 +137,12 @@ def plain_ticks(axis: Axes, which: str, in_a_decade: Sequence[float] = (1, 1.5, 
     ticks.set_minor_formatter(NullFormatter())
 
 
-def legend_below(figure: Figure, axis: Axes, columns: int | None = None) -> None:
+def legend_below(axis: Axes, columns: int | None = None) -> None:
     """Name what ``axis`` shows under all panels, where it hides nothing; in as many columns as fit, if not told."""
     handles, labels = axis.get_legend_handles_labels()
     if columns is None:
         columns = len(labels) if sum(map(len, labels)) < 85 else min(3, (len(labels) + 1) // 2)
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
+    axis.figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
 
 
 def _show_small() -> None:

@@ -32,7 +32,7 @@ def curves(
         axis.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if ylabel in log else "linear")
     most = max(len(runs) for runs in panels.values())
     if most > 1:
-        legend_below(figure, figure.axes[0])
+        legend_below(figure.axes[0])
     return figure
 
 
@@ -68,7 +68,7 @@ def counted(images: Sequence[int], perplexities: Sequence[float], batch: int, le
     for i, (name, value) in enumerate(levels.items()):
         axis.axhline(value, color=(ORANGE, INK)[i % 2], linestyle=("--", "-.")[i % 2], linewidth=1.4, label=name)
     axis.set(xscale="log", xlabel="images counted", ylabel="perplexity (codes)")
-    legend_below(figure, axis, columns=2)
+    legend_below(axis, columns=2)
     return figure
 
 
@@ -112,7 +112,7 @@ def families(groups: Mapping[str, Mapping[str, Sequence[Curve]]], *, log: Sequen
             axis.text(0.5, 0.5, "no stored runs\nin this installation", ha="center", transform=axis.transAxes)
         axis.set(xlabel="optimiser steps", ylabel=ylabel, yscale="log" if ylabel in log else "linear")
     if axes[0].get_legend_handles_labels()[1]:
-        legend_below(figure, figure.axes[0])
+        legend_below(figure.axes[0])
     return figure
 
 
@@ -151,5 +151,5 @@ def formats(gradients: Mapping[str, Tensor], smallest: float, scale: float) -> F
     axis.axvspan(1e-14, smallest, color=GREY, alpha=0.25, linewidth=0, label="zero in float16")
     axis.axvline(smallest / scale, color=INK, linestyle=":", label=f"the border after scaling by {scale:,.0f}")
     axis.set(xscale="log", xlim=(1e-14, 1), xlabel="absolute gradient", ylabel="share of values (%)")
-    legend_below(figure, axis, columns=2)
+    legend_below(axis, columns=2)
     return figure

@@ -54,7 +54,7 @@ def training(runs: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[flo
     plain_ticks(axes[0], "y")
     axes[1].set(xlabel="optimiser step", ylabel="bits an image", title="Rate, training batches")
     axes[1].set_ylim(bottom=0)
-    legend_below(figure, axes[0])
+    legend_below(axes[0])
     return figure
 
 
@@ -118,7 +118,7 @@ def tradeoff(
         if scale == "log":
             plain_ticks(axis, which)
     axis.margins(x=0.12, y=0.09)
-    legend_below(figure, axis)
+    legend_below(axis)
     return figure
 
 
@@ -136,7 +136,7 @@ def equal_error(rows: Mapping[str, Mapping[str, float]]) -> Figure:
     axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.set_xlim(left=0)
     axis.set(xlabel="bits an image", ylabel="at the error of")
-    legend_below(figure, axis)
+    legend_below(axis)
     return figure
 
 
