@@ -81,8 +81,8 @@ class Decoder(nn.Module):
         But for what the biases of the layers before add, which is little. With several processes it is the mean over
         all of them. Channels darker than 0.01 or brighter than 0.99 are taken for these.
 
-        Without it the first steps push every weight towards the mean at once; on dark images that can switch off the
-        last ReLUs for good, and the decoder stays a constant (chapter 3 shows it).
+        Without it the first steps push every weight towards the mean at once; on dark images that can switch off many
+        ReLUs, and the decoder may stay a constant (chapter 3 shows it).
         """
         pixels = x.new_tensor([x[:, 0].numel()], dtype=torch.float32)
         sums = add_over_processes(torch.cat([x.float().sum(dim=(0, 2, 3)), pixels]))
