@@ -107,6 +107,12 @@ def test_the_weights_are_a_function_of_the_seed_alone(kind):
     assert same_bits(made[0], made[1]) and not same_bits(made[0], made[2])
 
 
+def test_a_learned_priors_weights_are_a_function_of_the_seed_alone():
+    one = LatentPrior(PRIOR, 2)
+    torch.rand(3)
+    assert same_bits(LatentPrior(PRIOR, 2).state_dict(), one.state_dict())
+
+
 @latents
 @torch.no_grad()
 def test_one_image_is_batch_enough(images, latent):
