@@ -196,3 +196,11 @@ def test_a_resize_decoder_draws_equal_codes_flat_and_the_same_shape(config):
     assert drawn[ResizeDecoder].shape == drawn[Decoder].shape == (4, config.in_channels, 64, 64)
     inner = {kind: x[:, :, 12:-12, 12:-12].flatten(2).std(-1).max() for kind, x in drawn.items()}
     assert inner[ResizeDecoder] < 1e-6 < 1e-3 < inner[Decoder]
+
+
+def test_a_batch_that_is_refused_moves_nothing_not_even_the_first_grey():
+    model = VQVAE(VQVAEConfig(hidden_dim=8, num_embeddings=16, embedding_dim=4, device="cpu")).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        model(torch.full((2, 1, 28, 28), torch.nan))
+    assert same_bits(model.state_dict(), before)
