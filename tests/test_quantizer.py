@@ -475,9 +475,7 @@ def test_any_whole_number_is_a_seed(kind, seed):
 
 
 def test_each_part_is_back_in_its_own_mode_after_an_evaluation():
-    model = torch.nn.ModuleDict(
-        {"frozen": EMAVectorQuantizer(4, 2).eval(), "learning": EMAVectorQuantizer(4, 2)}
-    ).train()
+    model = torch.nn.ModuleDict({"frozen": EMAVectorQuantizer(4, 2), "learning": EMAVectorQuantizer(4, 2)}).train()
     model["frozen"].eval()
     with evaluating(model):
         assert not any(part.training for part in model.modules())
