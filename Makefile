@@ -1,11 +1,15 @@
 # The two commands are `make book` and `make test`. `make` alone lists all.
 PYTHON ?= python3
-BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+SCRIPTS := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
+BIN := .venv/$(SCRIPTS)
 PORT ?= 8000
-PART ?= 1/1
+# What the past and the lowest environment try: the library, and what draws and shows.
+CORE := $(filter-out tests/test_project.py tests/test_publishing.py tests/test_house.py,$(wildcard tests/test_*.py))
+PAST := chapters/01_maths.ipynb chapters/02_quantizer.ipynb chapters/04_training.ipynb
 
 .DEFAULT_GOAL := help
-.PHONY: help env book pdf check-site serve test quick lint format clean colab-check runs sweep verify-runs bench quality coverage mutants repository requirements
+.PHONY: help env book check-site serve test units quick chapters lint format clean colab-check past lowest runs sweep \
+	verify-runs bench quality mutants requirements
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -13,35 +17,31 @@ help:  ## list the targets
 env:  ## make or update .venv, the book's environment
 	@$(PYTHON) tools/environment.py book
 
-book: env  ## execute what changed and build the site into _build/html
+book: env  ## execute what changed, build the site into _build/html, and print it as one PDF
 	@$(BIN)/python tools/build.py site
 
-pdf: env  ## print the built site as one PDF (needs Chromium; `make book` does it too)
-	@$(BIN)/python tools/pdf.py
-
 check-site: env  ## open every page of the built site in Chromium: links, contrast, weight … (LIGHTHOUSE=4: on four alone)
-	@$(BIN)/python tools/check_site.py $(if $(LIGHTHOUSE),--lighthouse $(LIGHTHOUSE))
+	@$(BIN)/python tools/check_site.py --lighthouse $(or $(LIGHTHOUSE),-1)
 
-serve:  ## show the built site on http://127.0.0.1:8000 (PORT=… for another port)
+serve:  ## show the site on http://127.0.0.1:8000 (PORT=… for another port)
 	@test -f _build/html/index.html || { echo "There is no site yet. Remedy: make book"; exit 1; }
 	$(PYTHON) -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
 
-test: env  ## unit tests, then every chapter
-	@$(BIN)/python tools/vendor.py || { test -z "$$VQVAE_BROWSER" && echo "==> tests that need these scripts are left out, and named"; }
-	@echo "==> unit tests"
-	@$(BIN)/python -m pytest -n 2 --ignore=tests/browser
+test: units chapters  ## unit tests, in a browser too, then every chapter
+
+units: env  ## unit tests, how much of the code they run (at least 95 %, branches counted), and tests in a browser
+	@$(BIN)/python -m pytest -n 2 --ignore=tests/browser --cov --cov-report=term
 	@echo "==> tests in a browser"
+	@$(BIN)/python tools/vendor.py || { test -z "$$VQVAE_BROWSER" && echo "==> tests that need these are left out, and named"; }
 	@$(BIN)/python -m pytest tests/browser
+
+quick: env  ## unit tests alone, two at a time and without a browser: about a minute
+	@$(BIN)/python -m pytest -n 2 --ignore=tests/browser
+
+chapters: env  ## execute every chapter
 	@$(BIN)/python tools/build.py test
 
-quick: env  ## unit tests alone, two at a time and without a browser: under a minute
-	@$(BIN)/python -m pytest -n 2 --ignore=tests/browser
-
-coverage: env  ## unit tests, and how much of the library they run: at least 95 %, branches counted
-	@$(BIN)/python -m coverage run -m pytest --ignore=tests/browser
-	@$(BIN)/python -m coverage report
-
-mutants: env  ## change the library one thing at a time; tests notice nine in ten (hours; MUTANTS="training --sample 20")
+mutants: env  ## change the library one thing at a time; tests notice nine in ten (hours; MUTANTS="trainer --sample 20")
 	@$(BIN)/python tools/mutants.py $(MUTANTS)
 
 lint: env  ## code style, notebooks in their stored form, workflows
@@ -59,31 +59,41 @@ format: env  ## put code and notebooks into the form that lint asks for
 colab-check: env  ## run each notebook alone, as Colab would (needs Python 3.13)
 	@$(PYTHON) tools/environment.py colab
 	@$(BIN)/python tools/colab_check.py
+	@echo "==> the widgets, under Colab's ipywidgets 7"
+	@PYTHONPATH=. .venv-colab/$(SCRIPTS)/python -m pytest -p no:cacheprovider tests/test_widgets.py
+
+past:  ## tests and three chapters in Colab's past: Python 3.12, numpy 2.0
+	@$(PYTHON) tools/environment.py past
+	@.venv-past/$(SCRIPTS)/python -m pytest -n 2 $(CORE)
+	@rm -rf executed/past && mkdir -p executed/past && cp $(PAST) executed/past
+	@VQVAE_QUICK=1 .venv-past/$(SCRIPTS)/python -m pytest -n 2 --nbmake --nbmake-timeout=600 executed/past
+
+lowest:  ## the same tests with the lowest versions that pyproject.toml allows (Python 3.11)
+	@$(PYTHON) tools/environment.py lowest
+	@.venv-lowest/$(SCRIPTS)/python -m pytest -n 2 $(CORE)
 
 runs: env  ## train the stored runs that are missing (needs MNIST; goes on where it was stopped)
-	@$(BIN)/python tools/runs.py
+	@$(BIN)/python -m vqvae_book.experiments
 
-sweep: env  ## those of the sweep over K and beta alone (PART=1/2 and PART=2/2: two processes share the work)
-	@$(BIN)/python tools/runs.py sweep- --part $(PART)
+sweep: env  ## those of the sweep over K and beta alone, two at a time
+	@$(BIN)/python -m vqvae_book.experiments --list sweep- | xargs -r -n 1 -P 2 $(BIN)/python -m vqvae_book.experiments
 
 verify-runs: env  ## train one stored run again and compare: make verify-runs RUN=ema-468-seed0
-	@$(BIN)/python tools/runs.py --verify $(RUN)
+	@$(BIN)/python -m vqvae_book.experiments --verify $(RUN)
 
 bench: ## speed against peers, in an environment of its own
 	@$(PYTHON) tools/environment.py bench
-	.venv-bench/$(notdir $(BIN))/python benchmarks/speed.py
+	.venv-bench/$(SCRIPTS)/python benchmarks/speed.py
 
 quality:  ## test error against peers, hours (goes on where it was stopped); the same environment
 	@$(PYTHON) tools/environment.py bench
-	.venv-bench/$(notdir $(BIN))/python benchmarks/quality.py
-
-repository: env  ## say where the repository lives: make repository URL=https://github.com/OWNER/NAME
-	@$(BIN)/python tools/repository.py $(URL)
+	.venv-bench/$(SCRIPTS)/python benchmarks/quality.py
 
 requirements:  ## compile requirements*.txt anew (needs uv)
 	uv pip compile --universal --python-version 3.11 --fork-strategy fewest --no-annotate --no-header -q \
 		requirements.in -o requirements.txt
 	uv pip compile --python-version 3.13 --no-annotate --no-header -q requirements-colab.in -o requirements-colab.txt
+	uv pip compile --python-version 3.12 --no-annotate --no-header -q requirements-past.in -o requirements-past.txt
 
 clean:  ## remove what was built; environments, data and trained models stay
 	rm -rf _build executed .pytest_cache .ruff_cache .hypothesis

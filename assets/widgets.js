@@ -1,4 +1,4 @@
-// Loaded on pages with widgets only, between require.js and the widgets' bundle (see tools/vendor.py).
+// Loaded on pages with widgets only, between require.js and the widgets' bundle (see _config.yml).
 
 // The bundle's modules and fonts lie in the site itself. Each module looks for the fonts beside itself, by its name:
 // all are told the folder that holds the bundle.

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from vqvae_lib.stored import MEASURED
+from vqvae_book.results import MEASURED
 
 RESULTS = Path(__file__).parent / "results"  # raw lines, to go on from
 
@@ -99,7 +99,7 @@ def _processor() -> str:
 
 
 def report(suite: str, rows: list[dict[str, Any]], device: str) -> None:
-    """Print rows as one table and write them, with the machine, where the book reads them, `vqvae_lib/measured`."""
+    """Print rows as one table and write them, with the machine, where the book reads them, `vqvae_book/measured`."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     cells = [[_text(row.get(name, "")) for name in columns] for row in rows]
     widths = [max(len(line[i]) for line in [columns, *cells]) for i in range(len(columns))]

@@ -1,33 +1,48 @@
-"""Quality: test error after equal budgets against the peers, and whether the model holds over K, D and beta.
+"""Quality: test error, bits and seconds of every contender of ``peers.py``, each at the best of its own search.
 
-    python benchmarks/quality.py [--suite budgets|grid|description] [--data mnist] [--part 1/2] [--table]
+    python benchmarks/quality.py [--suite search|report|recipe|prior|grid] [--longest 1404] [--part 1/2] [--table]
 
-Each finished run is one line of ``results/quality.jsonl``; started again, it goes on with what is missing. Two
-processes, each with one thread and its part, use two cores better than one process does. ``--table`` only prints.
-Convolutions run in the precision that the library chooses for the device, every quantizer in float32; the
-description's setting runs in float32 throughout, as its code does.
+``search``: all get the same search, at most 12 settings (vqp 12 without and 12 with its rotation trick) of 468 steps,
+seed 100. Trained on the first five sixths of the training images, judged on the rest: the best has the lowest error
+there, and no test image is seen. From ``START`` on, ``STAGES`` are taken in turn: all combinations of a stage's values
+are run, everything else as in the best setting so far. ``report``: each at its best, on all training images, other
+seeds, judged on the test set; bits per image are those at the entropy of use. ``prior``: the runs of 1,404 steps again,
+with the bits under a learned prior, of one configuration for all. ``recipe``: other ways of training ours, on held-out
+images again (``recipe.py``). ``grid``: whether ours holds over K, D and beta.
+
+Each finished run is one line of ``results/fair.jsonl`` with all its options; started again, it goes on with what is
+missing. One thread per process; two processes, each with its part, use two cores better than one. Convolutions run in
+the precision that the library chooses for the device, every quantizer in float32.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
+import math
 import statistics
 import time
+from itertools import product
 from typing import Any, NamedTuple
 
 import peers
+import recipe
 import torch
 from measure import RESULTS, machine, report
 
-from vqvae_lib import VQVAEConfig, best_device, create_dataloader
-from vqvae_lib.stored import measured
+from vqvae_book.results import MEASURED, measured
+from vqvae_lib import ImageDataset, VQVAEConfig, best_device, create_dataloader, load_images
+from vqvae_lib.prior import PixelCNN, PriorConfig, create_code_loader
+from vqvae_lib.trainer import Trainer, TrainingError
 
-FILE = RESULTS / "quality.jsonl"
-SEEDS = (0, 1, 2)
-LADDER = (156, 234, 312, 468)
-OTHER_RATES = (3e-3, 1e-3)  # peaks for the peers: the library's default was chosen for ours
+FILE = RESULTS / "fair.jsonl"
+SUITES = ("search", "report", "recipe", "prior", "grid")
+SEEDS, BUDGETS = (0, 1, 2), (936, 1404, 9360)
+LADDER = (156, 234, 312, 468, 702, 1170)  # of ours alone: how soon is it as good as a peer?
+START = {"decay": 0.95, "threshold": 0.04, "beta": 0.25}  # the middle of each; a threshold is a share of the mean use
+RATES, BETAS, NEAR = {"lr": (5e-3, 1e-2, 2e-2)}, {"beta": (0.1, 0.25, 1.0)}, {"times": (0.7, 1.0, 1.4)}
+STAGES = (RATES, {"decay": (0.8, 0.9, 0.95, 0.99)}, {"threshold": (0.01, 0.04, 0.16)}, BETAS, NEAR)
+TEXTBOOK_STAGES = (RATES | BETAS, NEAR)
 
 
 class Run(NamedTuple):
@@ -36,152 +51,182 @@ class Run(NamedTuple):
     suite: str
     contender: str
     data: str
+    device: str
     steps: int
     seed: int
+    lr: float
+    beta: float
+    decay: float | None  # None where the contender has no such option
+    threshold: float | None
+    recipe: str = ""
     K: int = 512
     D: int = 64
-    beta: float = 0.25
-    lr: float = 1e-2  # also of the lines that were written before it varied
 
-
-def plan(data: str) -> list[Run]:
-    """List all runs, the shorter first."""
-    budgets = [
-        Run("budgets", name, data, steps, seed)
-        for steps, seed, name in itertools.product((936, 1404, 9360), SEEDS, ("ours", "textbook", "vqp"))
-    ]
-    ladder = [Run("budgets", "ours", data, steps, seed) for steps, seed in itertools.product(LADDER, SEEDS)]
-    grid = [
-        Run("grid", "ours", data, 300, 0, K, D, beta)
-        for K, D, beta in itertools.product((2, 16, 128, 512, 2048), (4, 16, 64), (0.05, 0.25, 1.0, 4.0))
-    ]
-    rates = [
-        Run("budgets", name, data, 1404, seed, lr=lr)
-        for lr, seed, name in itertools.product(OTHER_RATES, SEEDS, ("textbook", "vqp"))
-    ]
-    description = [Run("description", "description", data, 9360, 0, lr=1e-3)]
-    return sorted(budgets + rates + ladder + grid + description, key=lambda run: run.steps)
+    def config(self) -> VQVAEConfig:
+        """The library's configuration of this run."""
+        given = {"decay": self.decay, "restart_threshold": self.threshold}
+        return VQVAEConfig(
+            in_channels=3 if self.data == "cifar10" else 1, num_embeddings=self.K, embedding_dim=self.D,
+            commitment_cost=self.beta, lr=self.lr, seed=self.seed, device=self.device,
+            **{name: value for name, value in given.items() if value is not None},
+        )  # fmt: skip
 
 
 def finished() -> dict[Run, dict[str, Any]]:
     """Read the results there are."""
-    if not FILE.exists():
-        return {}
-    lines = [json.loads(line) for line in FILE.read_text().splitlines()]
+    lines = map(json.loads, FILE.read_text().splitlines()) if FILE.exists() else ()
     return {Run(**line["run"]): line for line in lines}
 
 
-def perform(run: Run, device: str) -> dict[str, Any]:
+def failed(line: dict[str, Any]) -> bool:
+    """Whether training diverged or ended at a constant picture."""
+    return line["mse"] is None or line["normalized"] > 0.9
+
+
+def neighbors(best: Run, stage: dict[str, tuple[float, ...]]) -> list[Run]:
+    """All combinations of a stage's values, everything else as in ``best``, which is among them but for the first."""
+    if stage is NEAR:
+        return [best._replace(lr=round(best.lr * factor, 6)) for factor in stage["times"]]
+    return [best._replace(**dict(zip(stage, values, strict=True))) for values in product(*stage.values())]
+
+
+def search(contender: str, data: str, device: str, done: dict[Run, Any]) -> tuple[list[Run], Run | None]:
+    """Return the settings of a search as far as they are known, and the best once all of them are done."""
+    plain = contender == "textbook"
+    start = dict.fromkeys(START) | {"beta": START["beta"]} if plain else START
+    best = Run("search", contender, data, device, steps=468, seed=100, lr=math.nan, **start)
+    settings: list[Run] = []
+    for stage in TEXTBOOK_STAGES if plain else STAGES:
+        tried = neighbors(best, stage)
+        settings += [run for run in tried if run not in settings]
+        if any(run not in done for run in tried):
+            return settings, None
+        best = min(tried, key=lambda run: math.inf if failed(done[run]) else done[run]["mse"])
+    return settings, best
+
+
+def plan(suite: str, data: str, device: str, done: dict[Run, Any]) -> list[Run]:
+    """List the runs of a suite in their order; those of a search as far as they are known."""
+    searches = {name: search(name, data, device, done) for name in peers.CONTENDERS}
+    if suite == "search":
+        return [run for settings, _ in searches.values() for run in settings]
+    bests = [best._replace(suite=suite) for _, best in searches.values() if best is not None]
+    if len(bests) < len(searches):
+        raise SystemExit("The search is not finished: run --suite search first.")
+    ours = bests[0]
+    if suite == "recipe":
+        return [ours._replace(steps=steps, seed=0, recipe=name) for name, steps in recipe.RECIPES.items()]
+    if suite == "grid":
+        sizes = product((2, 16, 128, 512, 2048), (4, 16, 64), (0.05, 0.25, 1.0, 4.0))
+        return [ours._replace(steps=300, seed=0, K=K, D=D, beta=beta) for K, D, beta in sizes]
+    budgets = (1404,) if suite == "prior" else BUDGETS
+    runs = [best._replace(steps=steps, seed=seed) for steps, seed, best in product(budgets, SEEDS, bests)]
+    ladder = [ours._replace(steps=steps, seed=seed) for steps, seed in product(LADDER, SEEDS)]
+    return sorted(runs + (ladder if suite == "report" else []), key=lambda run: run.steps > 1404)  # the longest last
+
+
+def perform(run: Run) -> dict[str, Any]:
     """Train and measure one run."""
-    as_described = {"schedule": "constant", "precision": "float32"} if run.suite == "description" else {}
-    channels = 3 if run.data == "cifar10" else 1
-    config = VQVAEConfig(
-        in_channels=channels, num_embeddings=run.K, embedding_dim=run.D, commitment_cost=run.beta, seed=run.seed,
-        lr=run.lr, device=device, **as_described,
-    )  # fmt: skip
-    trainer = peers.trainer(run.contender, config)
-    train = create_dataloader(config, run.data, train=True, stand_in=False)
-    test = create_dataloader(config, run.data, train=False, stand_in=False)
-    start = time.perf_counter()
-    trainer.fit(train, steps=run.steps)
-    seconds = time.perf_counter() - start
-    numbers = trainer.evaluate(test)
-    return {
-        "run": run._asdict(),
-        "mse": numbers["recon_loss"],
-        "normalised": numbers["recon_loss"] / test.dataset.variance(),
-        "active": int(numbers["active_codes"]),
-        "perplexity": numbers["perplexity"],
-        "seconds": seconds,
-        "machine": machine(device),
-    }
-
-
-def table(data: str) -> list[dict[str, Any]]:
-    """Rows: mean and range over seeds of each contender and budget, then the worst cells of the grid."""
-    groups: dict[tuple[str, int, float], list[dict[str, Any]]] = {}
-    done = {run: line for run, line in finished().items() if run.data == data}
-    for run, line in done.items():
-        if run.suite != "grid":
-            groups.setdefault((run.contender, run.steps, run.lr), []).append(line)
-    rows = []
-    for (contender, steps, lr), lines in sorted(groups.items(), key=lambda item: (item[0][1], item[0][0], -item[0][2])):
-        errors = [line["mse"] for line in lines]
-        rows.append(
-            {
-                "what": f"{contender}, {steps} steps",
-                "peak rate": lr,
-                "seeds": len(lines),
-                "test MSE": statistics.mean(errors),
-                "lowest": min(errors),
-                "highest": max(errors),
-                "fewest codes": min(line["active"] for line in lines),
-                "perplexity": statistics.mean(line["perplexity"] for line in lines),
-            }
-        )
-    rows += sooner(groups)
-    cells = {run: line for run, line in done.items() if run.suite == "grid"}
-    for K in sorted({run.K for run in cells}):
-        worst = max((line["normalised"], run) for run, line in cells.items() if run.K == K)
-        count = sum(run.K == K for run in cells)
-        where = f"worst at D = {worst[1].D}, beta = {worst[1].beta:g}"
-        rows.append({"what": f"grid K = {K}, {count} cells, {where}", "normalised MSE": worst[0]})
-    return rows
-
-
-def sooner(groups: dict[tuple[str, int, float], list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Rows: how much sooner ours reaches a peer's error.
-
-    Ours takes the fewest steps of the ladder at which the highest error over its seeds is not above the lowest of the
-    peer's, at each of the peer's rates. Steps become seconds by the medians of ``speed.py``'s step suite, measured in
-    turn in one run.
-    """
+    train, judged = load_images(run.data, stand_in=False), load_images(run.data, train=False, stand_in=False)
+    if run.suite in ("search", "recipe"):  # which choose: on training images that are held out
+        kept = len(train) * 5 // 6
+        train, judged = train.subset(slice(0, kept)), train.subset(slice(kept, None))
+    config, positions, line = run.config(), train.images[0, 0].numel() // 16, {"run": run._asdict(), "mse": None}
+    loader, judges = (create_dataloader(config, dataset=part, train=part is train) for part in (train, judged))
+    trainer = peers.trainer(run.contender, config, positions)
+    start, cpu_start, averages = time.perf_counter(), time.process_time(), {}
     try:
-        steps_measured = measured("step", best_device())["rows"]
-    except FileNotFoundError:
-        return []
-    slower = {row["what"].rpartition(" ")[2]: row["theirs / ours"] for row in steps_measured}
+        if run.recipe:
+            averages = recipe.fit(trainer, train, run.recipe, run.steps)
+        else:
+            trainer.fit(loader, steps=run.steps)
+        line["seconds"], line["cpu seconds"] = time.perf_counter() - start, time.process_time() - cpu_start
+        numbers = trainer.evaluate(judges)
+        line |= {"mse": numbers["recon_loss"], "normalized": numbers["recon_loss"] / judged.variance()}
+        line |= {"active": int(numbers["active_codes"]), "perplexity": numbers["perplexity"]}
+        line["bits"] = positions * math.log2(numbers["perplexity"])
+        if run.suite == "prior":
+            line["prior bits"] = learned_bits(trainer, train, judged)
+        for name, weights in averages.items():
+            trainer.model.load_state_dict(weights)
+            line[name] = trainer.evaluate(judges)["recon_loss"]
+    except (TrainingError, ValueError) as error:  # the quantizer refuses vectors that are not finite
+        line["failed"] = str(error)
+    return line | {"machine": machine(run.device)}
+
+
+def learned_bits(trainer: Trainer, train: ImageDataset, judged: ImageDataset) -> float:
+    """Bits per image under a prior that learned the codes of the training images."""
+    model, of = trainer.model.eval(), trainer.config
+    config = PriorConfig(num_embeddings=of.num_embeddings, layers=6, seed=of.seed, device=of.device)
+    learned = Trainer(PixelCNN(config), config)
+    learned.fit(create_code_loader(config, model, train), steps=1874)
+    return learned.evaluate(create_code_loader(config, model, judged, train=False))["bits_per_image"]
+
+
+def table(data: str, device: str) -> list[dict[str, Any]]:
+    """Rows: every setting of every suite with its options, over its seeds; then what comes sooner."""
+    groups: dict[Run, list[dict[str, Any]]] = {}
+    for run, line in finished().items():
+        if (run.data, run.device) == (data, device):
+            groups.setdefault(run._replace(seed=0), []).append(line)
     rows = []
-    asked = {("description", 9360), ("textbook", 1404), ("vqp", 1404)}
-    for peer, steps, lr in sorted(key for key in groups if key[:2] in asked):
-        target = min(line["mse"] for line in groups[peer, steps, lr])
-        budgets = [
-            budget
-            for (name, budget, _), lines in groups.items()
-            if name == "ours" and max(line["mse"] for line in lines) <= target
-        ]
-        if budgets:
-            row = {"what": f"sooner than {peer}, {steps} steps", "peak rate": lr, "test MSE": target}
-            row["our steps"] = min(budgets)
-            row["times sooner"] = steps * slower[peer] / min(budgets)
-            rows.append(row)
-    return rows
+    for run, lines in sorted(groups.items(), key=lambda item: (SUITES.index(item[0].suite), item[0].steps)):
+        sound = [line for line in lines if not failed(line)]  # a run that failed is in no mean
+        row = {name: getattr(run, name) for name in ("suite", "contender", "recipe", "steps")}
+        row |= {"seeds": len(sound), "failed": len(lines) - len(sound)}
+        for name in dict.fromkeys(name for line in sound for name in line if isinstance(line[name], int | float)):
+            row[name] = statistics.mean(line[name] for line in sound if name in line)
+        errors = [line["mse"] for line in sound]
+        row |= {"lowest": min(errors, default=""), "highest": max(errors, default="")}
+        row |= {"peak rate": run.lr, "beta": run.beta, "decay": run.decay or "", "restart below": run.threshold or ""}
+        rows.append(row | {"rotation trick": "yes" if run.contender == "vqp rotation" else "", "K": run.K, "D": run.D})
+    return rows + sooner(rows, device)
+
+
+def sooner(rows: list[dict[str, Any]], device: str) -> list[dict[str, Any]]:
+    """Rows: how much sooner ours is as good as a peer after 1,404 steps.
+
+    Ours takes the fewest steps at which the highest error over its seeds is not above the lowest of the peer's. Steps
+    become seconds by the medians of ``speed.py``'s step suite, measured in turn in one run.
+    """
+    timed = measured("step", device)["rows"] if (MEASURED / f"step-{device}.json").exists() else []
+    slower = {row["against"]: row["theirs / ours"] for row in timed if "against" in row}
+    found, reports = [], [row for row in rows if row["suite"] == "report" and row["seeds"] == len(SEEDS)]
+    for peer in [row for row in reports if row["contender"] in slower and row["steps"] == 1404]:
+        name, ours = peer["contender"], [row for row in reports if row["contender"] == "ours"]
+        if steps := [row["steps"] for row in ours if row["highest"] <= peer["lowest"]]:
+            times = 1404 * slower[name] / min(steps)
+            found.append({"suite": "sooner", "contender": name, "our steps": min(steps), "times sooner": times})
+    return found
 
 
 def main() -> None:
     """Perform what is missing, then report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--suite", choices=("budgets", "grid", "description"))
+    parser.add_argument("--suite", choices=SUITES)
     parser.add_argument("--data", default="mnist")
+    parser.add_argument("--device", default=best_device())
     parser.add_argument("--part", default="1/1", help="this process's share: 1/2 and 2/2 together do all")
-    parser.add_argument("--longest", type=int, default=9360, help="leave out runs of more steps")
+    parser.add_argument("--longest", type=int, default=max(BUDGETS), help="leave out runs of more steps")
     parser.add_argument("--table", action="store_true", help="train nothing")
-    arguments = parser.parse_args()
-    part, parts = map(int, arguments.part.split("/"))
-    if parts > 1:
-        torch.set_num_threads(1)
-    device = best_device()
-    RESULTS.mkdir(exist_ok=True)
-    runs = [
-        run for run in plan(arguments.data) if arguments.suite in (None, run.suite) and run.steps <= arguments.longest
-    ]
-    missing = [run for run in runs if run not in finished()]
-    for run in [] if arguments.table else missing[part - 1 :: parts]:
-        line = perform(run, device)
-        with FILE.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        print(run, f"test MSE {line['mse']:.5f}, {line['active']} codes, {line['seconds']:.0f} s", flush=True)
-    report("quality", table(arguments.data), device)
+    asked = parser.parse_args()
+    part, parts = map(int, asked.part.split("/"))
+    torch.set_num_threads(1)
+
+    def missing(suite: str) -> list[Run]:
+        done = finished()
+        runs = [run for run in plan(suite, asked.data, asked.device, done) if run.steps <= asked.longest]
+        mine = [run for run in runs if (peers.CONTENDERS.index(run.contender) + run.seed) % parts == part - 1]
+        return [run for run in mine if run not in done]
+
+    for suite in () if asked.table else SUITES if asked.suite is None else (asked.suite,):
+        while runs := missing(suite):
+            line = perform(runs[0])
+            with FILE.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            print(runs[0], line.get("failed") or f"MSE {line['mse']:.5f}, {line['seconds']:.0f} s", flush=True)
+    report("fair", table(asked.data, asked.device), asked.device)
 
 
 if __name__ == "__main__":

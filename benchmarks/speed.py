@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 import peers
+import quality
 import torch
 from measure import interleaved, peak_bytes, report
 from torch.utils.data import DataLoader, TensorDataset
@@ -24,7 +25,6 @@ from torchvision import datasets, transforms
 from vqvae_lib import (
     VQVAE,
     BatchLoader,
-    EMAVectorQuantizer,
     PixelCNN,
     PriorConfig,
     Trainer,
@@ -105,7 +105,7 @@ def scaling(device: str) -> list[dict[str, Any]]:
 
 def quantizer(device: str) -> list[dict[str, Any]]:
     """Rows: forward, backward and codebook update of the quantizers, (128, 64, 7, 7), K = 512."""
-    config = VQVAEConfig(device=device)
+    configs = best_configs(device)
     z_e = torch.randn(128, DIM, 7, 7, device=device).to(memory_format=torch.channels_last)
     grad = torch.randn_like(z_e)
 
@@ -124,21 +124,13 @@ def quantizer(device: str) -> list[dict[str, Any]]:
 
         return run
 
-    sizes = (config.num_embeddings, config.embedding_dim, config.commitment_cost)
-    times = interleaved(
-        {
-            "ours": contender(EMAVectorQuantizer(*sizes)),
-            "vqp": contender(peers.Peer(*sizes)),
-            "vqp without rotation": contender(peers.Peer(*sizes, rotation_trick=False)),
-            "textbook": contender(peers.Textbook(*sizes)),
-        },
-        seconds=15,
-        device=device,
-    )
+    modules = {name: peers.trainer(name, config).model.vq for name, config in configs.items()}
+    times = interleaved({name: contender(module) for name, module in modules.items()}, seconds=15, device=device)
     ours = times.pop("ours")
     return [
         {
             "what": f"quantizer step against {name}",
+            "against": name,
             "ours ms": ours * 1e3,
             "theirs ms": t * 1e3,
             "theirs / ours": t / ours,
@@ -147,43 +139,57 @@ def quantizer(device: str) -> list[dict[str, Any]]:
     ]
 
 
+def best_configs(device: str) -> dict[str, VQVAEConfig]:
+    """Each contender's configuration as ``quality.py``'s search found it."""
+    done, found = quality.finished(), {}
+    for name in peers.CONTENDERS:
+        _, best = quality.search(name, "mnist", device, done)
+        if best is None:
+            raise SystemExit(f"The search of {name} on {device} is not finished: run quality.py --suite search first.")
+        found[name] = replace(best.config(), seed=0, lr=1e-3, schedule="constant")  # a run without a plan
+    return found
+
+
 def step(device: str) -> list[dict[str, Any]]:
-    """Rows: one optimiser step of the whole model, batch 128, loading included."""
-    config = VQVAEConfig(device=device, lr=1e-3, schedule="constant")
-    theirs = {name: peers.trainer(name, config) for name in ("textbook", "vqp", "description")}
-    for plain in theirs.values():  # as their users run them
+    """Rows: one optimizer step of the whole model, batch 128, loading included.
+
+    Against each peer at its best, in our loop (what the quantizer alone costs), and with "own loop" as its users would
+    run it: float32, contiguous, torchvision's loader.
+    """
+    configs = best_configs(device)
+    trainers = {name: peers.trainer(name, config) for name, config in configs.items()}
+    trainers["ours float32"] = peers.trainer("ours", replace(configs["ours"], precision="float32"))
+    for name in ("textbook", "vqp"):
+        plain = trainers[f"{name}, own loop"] = peers.trainer(name, configs[name])
         plain.dtype = None
         plain.model.to(memory_format=torch.contiguous_format)
-    ours = peers.trainer("ours", config)
-    fp32 = peers.trainer("ours", replace(config, precision="float32"))
-    loader = create_dataloader(config, stand_in=False)
+    loader = create_dataloader(configs["ours"], stand_in=False)
     torchvision_set = datasets.MNIST(data_root(), train=True, transform=transforms.ToTensor())
     torchvision_loader = DataLoader(torchvision_set, batch_size=128, shuffle=True, drop_last=True, num_workers=2)
     count = 15
 
     def contender(trainer: Any, batches: Any) -> Callable[[], None]:
-        return lambda: trainer._run(batches, trainer.step + count, window=count)
+        return lambda: trainer.fit(batches, steps=count)
 
-    for trainer in (ours, fp32, *theirs.values()):
-        trainer.plan = (0, 1)
     batches, own_batches = _Endless(torchvision_loader, count), _Endless(loader, count)
     times = interleaved(
         {
-            "ours": contender(ours, own_batches),
-            "ours float32": contender(fp32, own_batches),
-            **{name: contender(plain, batches) for name, plain in theirs.items()},
+            name: contender(trainer, batches if name.endswith("own loop") else own_batches)
+            for name, trainer in trainers.items()
         },
-        seconds=150,
+        seconds=200,
         device=device,
     )
     return [
         {
             "what": f"training step against {name}",
+            "against": name,
             "ours ms": times["ours"] / count * 1e3,
             "theirs ms": times[name] / count * 1e3,
             "theirs / ours": times[name] / times["ours"],
         }
-        for name in (*theirs, "ours float32")
+        for name in trainers
+        if name != "ours"
     ]
 
 
@@ -196,8 +202,7 @@ def prior(device: str) -> list[dict[str, Any]]:
     def contender(precision: str) -> tuple[Trainer, Callable[[], None]]:
         config = PriorConfig(num_embeddings=K, layers=6, schedule="constant", precision=precision, device=device)
         trainer = Trainer(PixelCNN(config), config)
-        trainer.plan = (0, 1)
-        return trainer, lambda: trainer._run(loader, trainer.step + count, window=count)
+        return trainer, lambda: trainer.fit(loader, steps=count)
 
     (trainer, train), (_, train_fp32) = contender("auto"), contender("float32")
     model = trainer.model
@@ -214,12 +219,12 @@ def prior(device: str) -> list[dict[str, Any]]:
     @torch.no_grad()
     def vertical() -> None:
         for i in range(7):
-            model.stack.begin_row(above[:, :, :i])
+            model.stack.begin_row(above[:, :, : i + 1])
 
     @torch.no_grad()
     def both_stacks() -> None:
         for i in range(7):
-            features = model.stack.begin_row(above[:, :, :i])
+            features = model.stack.begin_row(above[:, :, : i + 1])
             for _ in range(7):
                 features(rows)
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import socket
-from types import SimpleNamespace
 
 import pytest
 import torch
 from helpers import HAS_MNIST
 
-from vqvae_lib import BatchLoader, ImageDataset, VQVAEConfig, VQVAETrainer, draw_glyphs, load_images
+from vqvae_lib import BatchLoader, ImageDataset, VQVAEConfig, VQVAETrainer, draw_glyphs, load_images, seeded
 
 torch.set_num_threads(1)  # the tensors here are small: a second thread would only wait
 
@@ -23,6 +22,13 @@ def no_network(monkeypatch):
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture(autouse=True)
+def same_draws():
+    """Each test draws the same numbers, whichever ran before."""
+    with seeded(0):
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -49,27 +55,3 @@ def loader(digits, config) -> BatchLoader:
 def trainer(config) -> VQVAETrainer:
     """An untrained VQ-VAE with its trainer."""
     return VQVAETrainer(config)
-
-
-@pytest.fixture
-def progress(monkeypatch) -> SimpleNamespace:
-    """In place of bars: ``steps``, for each bar its total and then each advance, and the ``numbers`` they came with."""
-    told = SimpleNamespace(steps=[], numbers=[])
-
-    class Bar:
-        def __init__(self, total, label):
-            told.steps.append([total])
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            pass
-
-        def advance(self, steps, numbers=None):
-            told.steps[-1].append(steps)
-            told.numbers.append(numbers)
-
-    for module in ("training", "prior"):
-        monkeypatch.setattr(f"vqvae_lib.{module}.Progress", Bar)
-    return told

@@ -1,8 +1,9 @@
-"""Figures: returned, closed for pyplot, labelled; and the equations that docstrings name exist."""
+"""Figures: what is drawn where, from small made-up values; legible, told apart, and left to no one else to show."""
 
 from __future__ import annotations
 
 import ast
+import importlib
 import io
 import re
 from pathlib import Path
@@ -12,354 +13,224 @@ import IPython
 import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
-import project
 import pytest
 import torch
 from IPython.core.formatters import DisplayFormatter
-from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
+from project import ROOT
 
-from vqvae_lib import BatchLoader, figures, visualize_codebook_usage, visualize_reconstruction
-from vqvae_lib.figures import COLOURS, canvas, image_grid, prior, show_image, style, usage_histogram, vae
-from vqvae_lib.figures.style import small_png
+from vqvae_book import figures
+from vqvae_book.figures import draw, style, sweep
+from vqvae_lib import BatchLoader
+from vqvae_lib.viz import visualize_codebook_usage, visualize_reconstruction
 
-LIBRARY = project.ROOT / "vqvae_lib"
-MODULES = sorted((LIBRARY / "figures").glob("*.py"))
-COUNTS = torch.tensor([40, 0, 30, 0, 20, 10])
+IMAGES, GRID = torch.linspace(0, 1, 6 * 784).view(6, 1, 28, 28), torch.arange(49).view(7, 7) % 16
+PLANE, CODES = torch.linspace(0, 9, 80).sin().view(40, 2), torch.linspace(0, 5, 10).cos().view(5, 2)
+LINE, CURVE, USES = torch.linspace(0.1, 1, 12), ([1, 2, 3], [0.3, 0.2, 0.1]), torch.tensor([40, 0, 30, 0, 20, 10])
+FIELD = torch.tensor([[False, True, False], [False, False, False]])
+
+# function: what draws it, its number of plots (colorbars among them), and of lines in the first; of what is not below
+PICTURES = {
+    "introduction.numbers_over_image": (lambda f: f(IMAGES[0], GRID, IMAGES[1]), 3, 0),
+    "introduction.bit_costs": (lambda f: f({"pixels": (6272, True), "codes": (441, False)}), 1, 0),
+    "introduction.change_one": (lambda f: f(IMAGES[0], IMAGES[:2], [3, 5, 7], (2, 4)), 7, 0),
+    "introduction.model": (lambda f: f(IMAGES[0], GRID, IMAGES[1], 16), 1, 5),
+    "maths.latent_planes": (lambda f: f({"a": PLANE, "VAE": PLANE}, torch.arange(40) % 10, rings=["VAE"]), 2, 10),
+    "maths.evidence": (lambda f: f(LINE, -LINE, LINE, -0.1, 8), 2, 3),
+    "maths.staircase": (lambda f: f(LINE, LINE, LINE, LINE, LINE), 2, 2),
+    "maths.pulls": (lambda f: f(PLANE, CODES, {"codebook": (0 * PLANE, CODES), "commitment": (PLANE, CODES)}), 2, 2),
+    "maths.gradient_table": (lambda f: f(["a", "b"], ["c", "d"], torch.tensor([[0, 1.5], [2, 0]])), 1, 0),
+    "maths.norms_and_means": (lambda f: f({"MNIST": {4: 4.1, 64: 0.26}}, {"MNIST": 1}), 1, 3),
+    "model.costs": (lambda f: f(["one", "two"], [100, 300], [5000, 5000]), 1, 0),
+    "model.bits": (lambda f: f([7, 14], [16, 512], (7, 512), {"PNG": 2000.0}), 1, 4),
+    "model.profiles": (lambda f: f({"a row": LINE}, 2, 5), 1, 1),
+    "model.footprint": (lambda f: f(IMAGES[0], IMAGES[1], (4, 4, 12)), 4, 0),
+    "model.spectra": (lambda f: f({"transposed": LINE, "resize": LINE}), 1, 4),
+    "quantizer.voronoi": (lambda f: f(PLANE, CODES, 3.0), 2, 1),
+    "quantizer.score_lines": (lambda f: f(torch.tensor([-1.0, 0.5])), 2, 5),
+    "quantizer.bars": (lambda f: f({"top": {"a": 1.0, "b": 2.5}, "below": {"c": 3.0}}, "time (ms)"), 2, 0),
+    "quantizer.gradients_in_a_cell": (lambda f: f(PLANE, CODES[0], {"copied": PLANE}, CODES[1]), 1, 3),
+    "training.history_rows": (lambda f: f([1, 2, 3], {"loss": CURVE[1], "codes": CURVE[0]}, log=["loss"]), 2, 1),
+    "training.error_vs_perplexity": (lambda f: f({"EMA": CURVE}, {"EMA": (0.1, 5.0), "b": (0.2, 4.0)}), 2, 3),
+    "training.formats": (lambda f: f({"a": torch.linspace(-1, 1, 99), "b": torch.zeros(9)}, 6e-8, 2.0**16), 1, 3),
+    "codebook.code_maps": (lambda f: f(IMAGES, torch.rand(6, 3, 7, 7), IMAGES, GRID.expand(6, 7, 7)), 18, 0),
+    "codebook.atlas": (lambda f: f(torch.cat([IMAGES[:, 0], torch.full((1, 28, 28), np.nan)]), 3, 4), 1, 0),
+    "codebook.geometry": (lambda f: f(CODES, torch.tensor([3.0, 1.0]), USES[:5], LINE[:5]), 3, 0),
+    "codebook.densities": (lambda f: f({"digits": LINE, "noise": LINE + 1}, x="distance"), 1, 4),
+    "codebook.near_and_far": (lambda f: f(LINE, LINE + 0.01, 0.2), 1, 3),
+    "sweep.learning_curves": (lambda f: f([CURVE, CURVE], (0.05, 0.5)), 1, 2),
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
-def pyplot_is_clean():
-    """No figure may be left to pyplot, which would show it a second time."""
-    assert plt.get_fignums() == []
-    yield
-    assert plt.get_fignums() == []
-
-
-def drawn(figure: Figure) -> Figure:
-    """Check that what came back is a figure and can be drawn."""
-    assert isinstance(figure, Figure)
-    figure.canvas.draw()
-    return figure
-
-
-def title_of(axis: Axes) -> str:
-    """Return an axis's title, wherever it stands."""
-    return axis.get_title(loc="left") + axis.get_title(loc="center")
-
-
-# --- each picture -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("n", [1, 3, 8])
-def test_reconstructions_stand_below_their_originals_and_both_rows_are_named(trainer, digits, n):
-    axes = drawn(visualize_reconstruction(trainer, digits, n)).axes
-    assert len(axes) == 2 * n
-    names = [axes[0].yaxis.label, axes[n].yaxis.label]
-    assert [name.get_text() for name in names] == ["original", "reconstruction"]
-    assert all(name.get_visible() and axis.axison for name, axis in zip(names, axes[::n], strict=True))
-    shown = torch.stack([torch.as_tensor(axis.images[0].get_array()) for axis in axes])
-    x = digits.floats(slice(0, n))
-    assert torch.equal(shown[:n], x[:, 0])
-    assert torch.equal(shown[n:], trainer.reconstruct(x)[0][:, 0])
-
-
-def test_usage_is_counted_over_a_whole_pass(trainer, digits):
-    figure = drawn(visualize_codebook_usage(trainer, BatchLoader(digits.subset(slice(0, 50)), 32)))
-    (axis,) = figure.axes
-    counts = torch.bincount(trainer.model.encode(digits.floats(slice(0, 50))).flatten(), minlength=16)
-    heights = [bar.get_height() for bar in axis.patches]
-    assert heights == pytest.approx((counts / counts.sum() * 100).tolist(), rel=1e-5)
-    assert f"{int((counts > 0).sum())} of 16 codes" in title_of(axis)
-
-
-@pytest.mark.parametrize("ranked", [False, True])
-def test_the_histogram_has_a_bar_for_each_code_and_labels_its_axes(ranked):
-    (axis,) = drawn(usage_histogram(COUNTS, ranked=ranked)).axes
-    heights = [40, 30, 20, 10, 0, 0] if ranked else [40, 0, 30, 0, 20, 10]
-    assert [bar.get_height() for bar in axis.patches] == pytest.approx(heights)
-    assert [bar.get_x() + bar.get_width() / 2 for bar in axis.patches] == pytest.approx(range(6))
-    assert "code" in axis.get_xlabel()
-    assert "%" in axis.get_ylabel()
-    assert "4 of 6 codes used, perplexity 4" in title_of(axis)
-    assert axis.get_legend() is not None
-
-
-def test_a_grid_names_its_rows_and_titles_its_columns():
-    rows = [torch.rand(3, 1, 8, 8), torch.rand(3, 3, 8, 8)]
-    axes = drawn(image_grid(rows, ["grey", "colour"], titles=["a", "b", "c"])).axes
-    assert [axis.get_ylabel() for axis in axes] == ["grey", "", "", "colour", "", ""]
-    assert [axis.get_title(loc="center") for axis in axes] == ["a", "b", "c", "", "", ""]
-    assert all(len(axis.get_xticks()) == len(axis.get_yticks()) == 0 for axis in axes)
-    assert [axis.images[0].get_array().ndim for axis in axes] == [2, 2, 2, 3, 3, 3]
-    with pytest.raises(ValueError, match="zip"):
-        image_grid(rows, ["one name for two rows"])
-
-
-def test_a_grid_of_images_is_shown_with_fewer_dots_than_a_plot():
-    """Such grids are the heaviest pictures of a page, and have no fine detail."""
-    widths = []
-    for figure in (image_grid([torch.rand(3, 1, 28, 28)], ["row"]), canvas()[0]):
-        widths.append(Image.open(io.BytesIO(small_png(figure))).width / figure.get_size_inches()[0])
-    assert widths[0] < 0.9 * widths[1]
-
-
-def test_an_image_is_shown_on_a_scale_from_0_to_1():
-    figure, [[axis]] = canvas()
-    show_image(axis, torch.full((1, 4, 4), 1.5, requires_grad=True))
-    assert axis.images[0].get_clim() == (0, 1)
-    assert axis.images[0].get_array().max() == 1
-    drawn(figure)
-
-
-def test_a_frame_has_the_books_style_and_leaves_everyone_elses_alone():
+def left_alone():
+    """No figure may be left to pyplot, which would show it a second time; and its settings stay as they were."""
     before = dict(plt.rcParams)
-    figure, axes = canvas(2, 3, height=4)
-    assert axes.shape == (2, 3)
-    assert tuple(figure.get_size_inches()) == (figures.style.WIDTH, 4)
-    assert dict(plt.rcParams) == before
+    yield
+    assert (plt.get_fignums(), dict(plt.rcParams)) == ([], before)
 
 
-def luminance(colour: str) -> float:
-    """Return the relative luminance of "#rrggbb", as the accessibility guidelines (WCAG 2) define it."""
-    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+def shown(figure: Figure) -> list:
+    figure.canvas.draw()
+    return figure.axes
+
+
+def words(texts: list) -> list[str]:
+    return [text.get_text() for text in texts]
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_is_drawn_and_names_its_axes(name):
+    module, function = name.split(".")
+    drawing, plots, lines = PICTURES[name]
+    axes = shown(drawing(getattr(importlib.import_module(f"vqvae_book.figures.{module}"), function)))
+    assert (len(axes), len(axes[0].lines)) == (plots, lines)
+    for axis in axes:
+        below = [other for other in axes if other is axis or axis.get_shared_x_axes().joined(axis, other)]
+        bare = axis.images or not axis.axison or not len(axis.get_xticks()) or axis.get_label() == "<colorbar>"
+        assert bare or any(other.get_xlabel() for other in below)
+
+
+def test_modules_show_nothing_themselves_and_all_their_pictures_are_drawn_here():
+    tests = Path(__file__).read_text(encoding="utf-8")
+    for path in sorted((ROOT / "vqvae_book" / "figures").glob("*.py")):
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        assert "pyplot" not in "".join(ast.unparse(n) for n in nodes if isinstance(n, ast.Import | ast.ImportFrom))
+        assert "show" not in [node.attr for node in nodes if isinstance(node, ast.Attribute)]
+        for node in nodes:
+            if isinstance(node, ast.FunctionDef) and ast.unparse(node.returns or node) == "Figure":
+                assert re.search(rf"\b{path.stem}\.{node.name}\b|figures\.{node.name}\(", tests), node.name
+
+
+def luminance(color: object) -> float:
+    """Relative luminance, as the accessibility guidelines (WCAG 2) define it."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(color)]
     return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
-def test_a_small_png_keeps_its_rare_colours():
-    figure, [[axis]] = canvas()
-    axis.imshow(np.random.default_rng(0).random((40, 40)))  # many greys
+def test_colors_stand_out_from_the_paper_and_numbers_from_every_heat():
+    [[axis]] = style.canvas()[1]
+    draw.heat(axis, torch.linspace(0, 1, 9).view(1, 9), ".1f")
+    written = zip(axis.texts, style.HEAT(np.linspace(0, 1, 9)), strict=True)
+    pairs = [(color, style.PAPER) for color in style.COLORS] + [(text.get_color(), shade) for text, shade in written]
+    for pair in pairs:
+        darker, lighter = sorted(map(luminance, pair))
+        assert (lighter + 0.05) / (darker + 0.05) >= 3, pair
+
+
+def test_a_small_png_keeps_rare_colors_and_all_of_a_photograph():
+    figure, [[axis]] = style.canvas()
+    axis.imshow(np.random.default_rng(0).random((40, 40)))
     axis.axvline(20, color="#ff00ff", linewidth=1)
-    small = Image.open(io.BytesIO(small_png(figure, colours=32)))
-    assert small.mode == "P"
-    assert len(small.getcolors()) <= 32
-    far = np.abs(np.asarray(small.convert("RGB")).astype(int) - [255, 0, 255]).sum(axis=2)
-    assert far.min() < 40
+    small = Image.open(io.BytesIO(style.small_png(figure, colors=32)))
+    assert small.mode == "P" and len(small.getcolors()) <= 32
+    assert np.abs(np.asarray(small.convert("RGB")).astype(int) - [255, 0, 255]).sum(axis=2).min() < 40
+    photograph = figures.image_grid([torch.rand(1, 3, 200, 200)], ["noise"])
+    assert Image.open(io.BytesIO(style.small_png(photograph))).mode == "RGB"
 
 
 def test_a_notebook_shows_the_books_figures_small_and_others_as_before(monkeypatch):
     formatter = DisplayFormatter()
     formatter.formatters["image/png"].for_type(Figure, lambda figure: b"as before")
     monkeypatch.setattr(IPython, "get_ipython", lambda: SimpleNamespace(display_formatter=formatter))
-    style._show_small()
-    ours, theirs = canvas()[0], Figure()
-    assert formatter.format(ours)[0]["image/png"] == small_png(ours)
-    assert formatter.format(theirs)[0]["image/png"] == b"as before"
+    style.show_small()
+    ours = style.canvas()[0]
+    assert formatter.format(ours)[0]["image/png"] == style.small_png(ours)
+    assert formatter.format(Figure())[0]["image/png"] == b"as before"
 
 
-@pytest.mark.parametrize("colour", COLOURS)
-def test_every_colour_stands_out_from_the_paper(colour):
-    assert (luminance(figures.style.PAPER) + 0.05) / (luminance(colour) + 0.05) >= 3
+def test_a_grid_names_rows_and_columns_and_refuses_rows_without_a_name():
+    rows = [torch.full((3, 1, 8, 8), 1.5, requires_grad=True), torch.rand(3, 3, 8, 8)]
+    axes = shown(figures.image_grid(rows, ["gray", "color"], titles=["a", "b", "c"], box=(2, 1, 4)))
+    names = [(axis.get_ylabel(), axis.get_title()) for axis in axes]
+    assert names == [("gray", "a"), ("", "b"), ("", "c"), ("color", ""), ("", ""), ("", "")]
+    assert [axis.images[0].get_array().ndim for axis in axes] == [2, 2, 2, 3, 3, 3]
+    assert (axes[0].images[0].get_clim(), axes[0].images[0].get_array().max()) == ((0, 1), 1)
+    assert {axis.patches[0].get_xy() for axis in axes} == {(0.5, 1.5)}
+    for wrong in ([rows, ["one"]], [[rows[0], rows[1][:2]], ["a", "b"]]):
+        with pytest.raises(ValueError, match="zip"):
+            figures.image_grid(*wrong)
 
 
-# --- the prior (chapter 6) --------------------------------------------------------------------------------------------
-
-SEES = torch.zeros(4, 4, dtype=torch.bool)
-SEES[1, 0] = SEES[2, 0] = SEES[3, 2] = True  # of six earlier pairs three are seen
-
-
-def test_masks_are_written_out_and_their_middle_is_framed():
-    kernel = torch.tensor([[1, 1, 1], [1, 0, 0], [0, 0, 0]])
-    (axis,) = drawn(prior.masks({"kind A": kernel})).axes
-    assert [text.get_text() for text in axis.texts] == [str(int(v)) for v in kernel.flatten()]
-    assert title_of(axis) == "kind A"
-    (frame,) = axis.patches
-    assert frame.get_xy() == (0.5, 0.5)
+@pytest.mark.parametrize("marks", [0, 4])
+def test_lines_are_told_apart_without_their_color_and_named_once(marks):
+    panels = {"p": dict.fromkeys("abcd", CURVE), "q": {"a": CURVE}}
+    look = {"levels": {"l": 2.0}, "uprights": {"u": 2}, "marks": marks, "yscale": "log"}
+    left, right = shown(figure := figures.line_panels(panels, x="x", y="y", **look))
+    assert len({(line.get_marker(), line.get_linestyle()) for line in left.lines[:4]}) == 4
+    assert [line.get_color() for line in left.lines[:5]] == list(style.COLORS[:5])
+    assert words(figure.legends[0].get_texts()) == [*"abcdlu"]
+    assert (left.get_ylabel(), right.get_ylabel(), right.get_yscale()) == ("y", "", "log")
 
 
-def test_a_field_tells_seen_from_earlier_from_later():
-    seen = torch.zeros(2, 3, dtype=torch.bool)
-    seen[0, 1] = True
-    figure = drawn(prior.fields({"a": seen, "b": ~seen}, (1, 1)))
-    assert figure.axes[0].images[0].get_array().tolist() == [[1, 2, 1], [1, 0, 0]]
-    assert figure.axes[0].patches[0].get_xy() == (0.5, 0.5)
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(prior.MEANINGS)
-
-
-def test_causality_shows_every_pair():
-    figure = drawn(prior.causality({"one": SEES, "other": SEES.T}))
-    assert figure.axes[0].images[0].get_array().tolist() == [[0, 0, 0, 0], [2, 0, 0, 0], [2, 1, 0, 0], [1, 1, 2, 0]]
-    assert "in reading order" in figure.axes[1].get_xlabel()
-
-
-def test_a_learning_curve_names_its_levels():
-    figure = drawn(prior.learning([1, 2, 3], [5.0, 3.0, 2.0], {"uniform": 5.0, "table": 4.0}))
-    assert [text.get_text() for text in figure.legends[0].get_texts()][1:] == ["uniform", "table"]
-    assert figure.axes[0].get_ylim()[1] > 5
-
-
-def test_the_bits_of_an_image_stand_below_its_map():
-    bits = torch.tensor([[[1.0, 2.0], [0.5, 0.0]], [[4.0, 1.0], [1.0, 1.0]]])
-    figure = drawn(prior.surprise(torch.rand(2, 1, 8, 8), bits))
-    assert [axis.get_xlabel() for axis in figure.axes[2:4]] == ["4 bits", "7 bits"]  # 3.5 goes to the even one
-    assert all(axis.images[0].get_clim() == (0, 4) for axis in figure.axes[2:4])
-
-
-def test_choices_are_ranked_by_the_first_panel():
-    panels = {"T = 1": torch.tensor([0.1, 0.7, 0.2]), "T = 0": torch.tensor([0.0, 1.0, 0.0])}
-    first, second = drawn(prior.choices(panels)).axes
-    assert [bar.get_height() for bar in first.patches] == pytest.approx([70, 20, 10])
-    assert [bar.get_height() for bar in second.patches] == pytest.approx([100, 0, 0])
-
-
-@pytest.mark.parametrize("seeds", [1, 3])
-def test_prices_go_through_the_means_over_seeds_and_span_their_range(seeds):
-    points = {
-        K: ({"nominal": [49.0 * i] * seeds, "learned": [20.0 * i + s for s in range(seeds)]}, [0.1 / i] * seeds)
-        for i, K in enumerate((2, 4, 8), start=1)
-    }
-    (axis,) = drawn(prior.prices(points, {"another": (30.0, 0.08)})).axes
-    learned = axis.lines[1]
-    assert learned.get_xdata() == pytest.approx([20 * i + (seeds - 1) / 2 for i in (1, 2, 3)])
-    assert [text.get_text() for text in axis.texts] == ["K = 2", "K = 4", "K = 8"]
-    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["nominal", "learned", "another"]
-
-
-@pytest.mark.parametrize("sizes", [[16], [8, 32, 128]])
-def test_quality_has_a_line_for_each_kind_and_the_floor(sizes):
-    points = {K: {"samples": [9.0, 11.0], "independent": [90.0, 90.0]} for K in sizes}
-    figure = drawn(prior.quality(points, 0.5, "distance"))
-    (axis,) = figure.axes
-    assert axis.lines[0].get_ydata() == pytest.approx([10] * len(sizes))
-    assert axis.lines[-1].get_ydata() == [0.5, 0.5]
-    assert [label.get_text() for label in axis.get_xticklabels()] == [str(size) for size in sizes]
-    assert len(figure.legends[0].get_texts()) == 3
-
-
-def test_shares_by_class_are_means_over_seeds():
-    (axis,) = drawn(prior.by_class([[0.9, 0.5, 1.0], [0.7, 0.5, 1.0]], 0.95, "redrawn")).axes
-    assert axis.lines[0].get_ydata() == pytest.approx([80, 50, 100])
-    assert axis.get_ylim()[0] < 50
-
-
-def test_the_given_part_of_a_completion_is_marked_where_it_was_given():
-    rows = [torch.rand(2, 1, 8, 8)] * 3
-    axes = drawn(prior.completions(rows, ["image", "drawn", "drawn"], given=4, first=1)).axes
-    assert [len(axis.lines) for axis in axes] == [0, 0, 1, 1, 1, 1]
-    assert axes[2].lines[0].get_ydata() == [3.5, 3.5]
-
-
-# --- VAE and VQ-VAE (chapter 7) ---------------------------------------------------------------------------------------
-
-
-def legend(figure: Figure) -> list[str]:
-    return [text.get_text() for text in figure.legends[0].get_texts()]
-
-
-def test_bits_back_draws_the_difference_and_the_finest_bins_last():
-    widths, sent, returned = torch.tensor([1.0, 0.1]), torch.tensor([3.0, 6.0]), torch.tensor([1.0, 4.5])
-    figure = drawn(
-        vae.bits_back(torch.tensor([0.1, 1.0]), {"mean 0": torch.tensor([2.0, 0.0])}, widths, sent, returned, 1.5)
-    )
-    left, right = figure.axes
-    assert [line.get_label() for line in right.lines] == ["sent", "given back", "difference", "KL"]
-    assert right.lines[2].get_ydata() == pytest.approx([2, 1.5])
-    assert right.get_xlim()[0] > right.get_xlim()[1]
-    assert "standard deviation" in left.get_xlabel()
-
-
-def test_training_draws_what_a_run_has():
-    steps = [1, 2, 3]
-    runs = {
-        "VAE": {"error": (steps, [0.3, 0.2, 0.1]), "rate": (steps, [1, 2, 3])},
-        "codes": {"rate": (steps, [9, 9, 9])},
-    }
-    figure = drawn(vae.training(runs))
-    assert [len(line.get_xdata()) for axis in figure.axes for line in axis.lines] == [3, 0, 3, 3]
-    assert legend(figure) == ["VAE", "codes"]
-
-
-def test_a_map_of_the_kl_is_in_bits_and_its_numbers_are_ranked():
-    kl = torch.tensor([[[0.1, 0.0]], [[0.3, 0.02]]])  # (d, h, w) in nats
-    figure = drawn(vae.kl_maps(kl))
-    assert np.asarray(figure.axes[0].images[0].get_array()) * np.log(2) == pytest.approx(np.array([[0.4, 0.02]]))
-    assert list(figure.axes[1].lines[0].get_ydata()) == pytest.approx([0.3, 0.1, 0.02, 1e-6])
+def test_a_run_has_one_color_in_all_panels_and_a_family_one_name():
+    panels = {"rate": {"b": CURVE}, "MSE": {"a": [CURVE, CURVE], "b": CURVE}, "none": {"a": []}}
+    rate, error, none = shown(figure := figures.metric_panels(panels, log=["MSE"]))
+    assert [line.get_color() for line in error.lines] == [error.lines[0].get_color()] * 2 + [rate.lines[0].get_color()]
+    assert sorted(words(figure.legends[0].get_texts())) == ["a", "b"]
+    assert ([axis.get_yscale() for axis in (rate, error)], len(none.texts)) == (["linear", "log"], 1)
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_tradeoffs_go_through_the_means_over_seeds_and_span_their_ranges(seeds):
-    settings = {f"K = {K}": ([10.0 * K + s for s in range(seeds)], [1 / K] * seeds) for K in (2, 4)}
-    figure = drawn(vae.tradeoff({"a": settings, "b": settings}, x="bits", y="error", named=["b"], level=("data", 0.3)))
-    (axis,) = figure.axes
-    line, _, bars = axis.containers[0]
+    points = {f"K = {K}": ([10.0 * K + s for s in range(seeds)], [1 / K] * seeds) for K in (2, 4)}
+    (axis,) = shown(figures.tradeoff({"a": points, "b": points}, x="bits", y="error", named=["b"], sizes=[16, 32, 64]))
+    line, _, (across, upright) = axis.containers[0]
     assert line.get_xdata() == pytest.approx([20 + (seeds - 1) / 2, 40 + (seeds - 1) / 2])
-    assert np.ptp(bars[0].get_segments()[0], axis=0) == pytest.approx([seeds - 1, 0])
-    assert [text.get_text() for text in axis.texts] == ["K = 2", "K = 4"]
-    assert sorted(legend(figure)) == ["a", "b", "data"]
+    assert [float(np.ptp(s[:, 0])) for s in across.get_segments()] == pytest.approx([seeds - 1] * 2)
+    assert [float(np.ptp(s[:, 1])) for s in upright.get_segments()] == pytest.approx([0, 0])
+    assert (words(axis.texts), words(axis.get_xticklabels())) == (["K = 2", "K = 4"], ["16", "32", "64"])
 
 
-def test_bits_at_equal_error_leave_out_what_is_not_known():
-    rows = {"K = 8": {"one": 50.0, "other": 80.0}, "K = 16": {"one": float("nan"), "other": float("nan")}}
-    figure = drawn(vae.equal_error(rows))
-    (axis,) = figure.axes
-    assert [label.get_text() for label in axis.get_yticklabels()] == list(rows)
-    assert axis.lines[0].get_xdata()[0] == 50
-    assert len(axis.collections[0].get_segments()) == 1 and len(axis.collections[1].get_segments()) == 0
+def test_strips_have_a_row_a_name_a_mark_a_seed_and_a_logarithmic_axis_where_values_lie_far_apart():
+    panels = {"paid": {"VAE, 1": [3.0, 5.0], "VQ, 1": [31.0]}, "used": {"VQ, 1": [0.0, 1.0], "VQ, 2": [0.5]}}
+    paid, used = shown(figures.seeds_strip(panels, x=["nats", "share"], levels={"paid": ("floor", 2.0)}))
+    assert words(paid.get_yticklabels()) == ["VAE, 1", "VQ, 1", "VQ, 2"]
+    assert [(list(line.get_xdata()), line.get_ydata()[0]) for line in paid.lines[:2]] == [([3, 5], 0), ([31], 1)]
+    assert paid.collections[0].get_segments()[0][:, 0].tolist() == [4, 4]
+    assert len({line.get_marker() for line in (*paid.lines[:2], *used.lines)}) == 2
+    assert (paid.get_xscale(), used.get_xscale()) == ("log", "linear")
 
 
-def test_dots_have_a_row_a_name_and_a_mark_a_seed():
-    panels = {"paid": {"VAE, map": [3.0, 5.0], "VQ, map": [31.0]}, "used": {"VAE, map": [0.0, 1.0]}}
-    figure = drawn(vae.dots(panels, x=["nats", "nats"], scales=["log", "symlog"], levels={"paid": ("the floor", 2.0)}))
-    paid, used = figure.axes
-    assert [label.get_text() for label in paid.get_yticklabels()] == ["VAE, map", "VQ, map"]
-    assert [list(line.get_xdata()) for line in paid.lines] == [[3, 5], [31], [2, 2]]
-    assert len({line.get_marker() for line in paid.lines[:2]}) == 2
-    assert paid.texts[0].get_text() == "the floor"
-    assert (paid.get_xscale(), used.get_xscale(), len(used.lines)) == ("log", "symlog", 1)
+def test_heat_maps_share_a_scale_outline_boxes_and_write_numbers_into_their_cells():
+    maps = {"a": torch.eye(4), "b": -3 * torch.eye(4)}
+    axes = shown(figures.map_panels(maps, "gray level", diverging=True))
+    assert [axis.images[0].get_clim() for axis in axes[:2]] == [(-3, 3)] * 2
+    (axis, _) = shown(figures.map_panels({"a": torch.eye(6)}, "bits", boxes=[(1, 2, 3)]))
+    assert (axis.patches[0].get_xy(), axis.patches[0].get_width(), axis.images[0].get_clim()) == ((1.5, 0.5), 3, (0, 1))
+    values = np.array([[0.5, 0.25, np.nan], [1.0, 2.0, 4.0]])
+    tables = {"error": (values, ".2f"), "codes": (10 * values, ".0f"), "bits": (values, ".1f")}
+    error, codes, bits, empty = shown(sweep.heat_maps(tables, [4, 16], [0, 0.25, 4], log=["codes"]))
+    assert words(error.texts) == ["0.50", "0.25", "1.00", "2.00", "4.00"]
+    assert [text.get_position() for text in codes.texts] == [(0, 0), (1, 0), (0, 1), (1, 1), (2, 1)]
+    assert (words(error.get_yticklabels()), words(bits.get_xticklabels())) == (["4", "16"], ["0", "0.25", "4"])
+    assert ([axis.get_xlabel() for axis in (error, bits)], empty.axison) == (["", "β"], False)
 
 
-# --- what holds for every module of figures ---------------------------------------------------------------------------
+@pytest.mark.parametrize("n", [1, 3, 8])
+@pytest.mark.parametrize("of", ["trainer", "model"])
+def test_reconstructions_stand_below_their_originals_as_many_as_there_are(trainer, digits, n, of):
+    axes = shown(visualize_reconstruction(trainer if of == "trainer" else trainer.model, digits, n))
+    pixels = torch.stack([torch.as_tensor(axis.images[0].get_array()) for axis in axes])
+    x = digits.floats(slice(0, n))
+    torch.testing.assert_close(pixels, torch.cat([x, trainer.reconstruct(x)[0]])[:, 0])
+    assert [axis.get_ylabel() != "" for axis in axes] == [True, *[False] * (n - 1)] * 2
+    with pytest.raises(ValueError, match=f"n = {n}"):
+        visualize_reconstruction(trainer, digits.subset(slice(0, n - 1)), n)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_figures_come_from_the_books_frames_and_are_shown_by_no_one(path):
-    """Frames are closed for pyplot where they are made; a module that knows no pyplot can leave nothing open."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    called = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    assert "show" not in [function.attr for function in called if isinstance(function, ast.Attribute)]
-    imports = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
-    assert path.stem == "style" or not [line for line in imports if "pyplot" in line]
-    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
-    for function in functions:
-        draws = ast.unparse(function.returns) in ("Figure", "tuple[Figure, np.ndarray]", "bytes")  # bytes of a picture
-        onto = function.args.args and ast.unparse(function.args.args[0].annotation) == "Axes"
-        assert draws or onto, f"{function.name} returns no Figure"
-        assert ast.get_docstring(function), function.name
+def test_usage_is_counted_over_a_whole_pass(trainer, digits):
+    (axis,) = shown(visualize_codebook_usage(trainer, BatchLoader(digits.subset(slice(0, 50)), 32)))
+    counts = torch.bincount(trainer.model.encode(digits.floats(slice(0, 50))).flatten(), minlength=16)
+    assert [bar.get_height() for bar in axis.patches] == pytest.approx((100 * counts / counts.sum()).tolist(), rel=1e-5)
+    assert axis.lines[1].get_xdata().tolist() == (counts == 0).nonzero().flatten().tolist()
 
 
-# --- equations --------------------------------------------------------------------------------------------------------
-
-
-def named_equations() -> dict[str, set[str]]:
-    """Return number -> files, for all equations that the library's sources name."""
-    found: dict[str, set[str]] = {}
-    for path in sorted(LIBRARY.rglob("*.py")):
-        for phrase in re.findall(
-            r"[Ee]quations?\s+((?:\(\d+\.\d+[a-z]?\)[\s,and]*)+)", path.read_text(encoding="utf-8")
-        ):
-            for number in re.findall(r"\d+\.\d+[a-z]?", phrase):
-                found.setdefault(number, set()).add(path.relative_to(LIBRARY).as_posix())
-    return found
-
-
-def chapter_of(number: str) -> Path | None:
-    return next(iter((project.ROOT / "chapters").glob(f"{int(number.split('.')[0]):02}_*.ipynb")), None)
-
-
-def test_the_library_names_equations():
-    assert {"1.8b", "2.2", "2.7"} <= named_equations().keys()
-
-
-@pytest.mark.parametrize(("number", "files"), sorted(named_equations().items()), ids=sorted(named_equations()))
-def test_an_equation_that_a_docstring_names_stands_in_its_chapter(number, files):
-    chapter = chapter_of(number)
-    if chapter is None:
-        pytest.skip(f"chapter {number.split('.')[0]} is not there yet; equation ({number}) is named in {sorted(files)}")
-    cells = nbformat.read(chapter, as_version=4).cells
-    text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
-    # "(1.8)" may stand for a pair, (1.8a) and (1.8b).
-    assert re.search(rf"\\tag\{{{re.escape(number)}[a-z]?\}}", text), (
-        f"{chapter.name} has no equation ({number}), which {sorted(files)} name"
-    )
+def test_an_equation_that_a_docstring_names_stands_in_its_chapter():
+    for path in sorted((ROOT / "vqvae_lib").glob("*.py")):
+        for number in re.findall(r"\(([1-9]\.[1-9]\d*[a-z]?)\)", path.read_text(encoding="utf-8")):
+            (chapter,) = (ROOT / "chapters").glob(f"{int(number[0]):02}_*.ipynb")
+            text = "".join(cell.source for cell in nbformat.read(chapter, as_version=4).cells)
+            assert f"\\tag{{{number}}}" in text, f"{path.name} names ({number}), which {chapter.name} lacks"

@@ -4,40 +4,28 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
-from dataclasses import FrozenInstanceError, asdict, fields, replace
+from dataclasses import FrozenInstanceError, asdict, replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import same_bits
+from helpers import NoFloat64, same_bits, snapshot
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from vqvae_lib import (
-    VQVAE,
-    BatchLoader,
-    CheckpointError,
-    GatedStack,
-    MaskedConv2d,
-    MaskedStack,
-    PixelCNN,
-    PriorConfig,
-    Trainer,
-    VQVAEConfig,
-    VQVAETrainer,
-    choose_codes,
-    collect_indices,
-    create_code_loader,
-    sampling_distribution,
-)
+from vqvae_book.extras import choose_codes
+from vqvae_lib import VQVAE, BatchLoader, CheckpointError, Trainer, VQVAEConfig, collect_indices
+from vqvae_lib import sampling_distribution as distribution
+from vqvae_lib.prior import GatedStack, MaskedConv2d, MaskedStack, PixelCNN, PriorConfig, create_code_loader
 
 SMALL = PriorConfig(num_embeddings=3, hidden_dim=8, layers=3, batch_size=32, num_epochs=2, device="cpu")
 stacks = pytest.mark.parametrize("stack", ["gated", "masked"])
 
 
-def prior(**changes) -> PixelCNN:
-    return PixelCNN(replace(SMALL, **changes)).eval()
+def prior(condition_dim: int | None = None, last_layer_only: bool = False, **changes) -> PixelCNN:
+    options = {"condition_dim": condition_dim} | ({"last_layer_only": True} if last_layer_only else {})
+    return PixelCNN(replace(SMALL, **changes), **options).eval()
 
 
 def grids(K: int, height: int, width: int) -> Tensor:
@@ -45,9 +33,9 @@ def grids(K: int, height: int, width: int) -> Tensor:
     return torch.tensor(list(itertools.product(range(K), repeat=height * width))).view(-1, height, width)
 
 
-def dependence(stack: torch.nn.Module, channels: int, height: int, width: int) -> Tensor:
+def dependence(stack: torch.nn.Module, height: int, width: int) -> Tensor:
     """Say by gradients which positions of the input each position of the output sees: (H W, H W) bool."""
-    x = torch.randn(1, channels, height, width, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(1, SMALL.hidden_dim, height, width, dtype=torch.float64, requires_grad=True)
     y = stack.double().eval()(x).sum((0, 1)).flatten()
     rows = [torch.autograd.grad(value, x, retain_graph=True)[0].abs().sum((0, 1)).flatten() for value in y]
     return torch.stack(rows) > 0
@@ -59,62 +47,32 @@ def dependence(stack: torch.nn.Module, channels: int, height: int, width: int) -
 @pytest.mark.parametrize(("kernel", "layers"), [(3, 8), (5, 4)])
 @pytest.mark.parametrize(("height", "width"), [(7, 7), (5, 6), (1, 4)])
 def test_the_gated_stack_sees_every_earlier_position_and_no_other(kernel, layers, height, width):
-    torch.manual_seed(0)
     stack = GatedStack(replace(SMALL, kernel_size=kernel, layers=layers))
-    earlier = torch.ones(height * width, height * width).tril(-1).bool()
-    assert torch.equal(dependence(stack, 8, height, width), earlier)
+    assert torch.equal(dependence(stack, height, width), torch.ones(height * width, height * width).tril(-1).bool())
 
 
 @pytest.mark.parametrize(("kernel", "slope"), [(3, 1), (5, 2)])
 def test_the_naive_stack_sees_no_later_position_and_has_a_blind_spot(kernel, slope):
-    torch.manual_seed(0)
-    sees = dependence(MaskedStack(replace(SMALL, kernel_size=kernel, layers=14)), 8, 7, 7)
+    sees = dependence(MaskedStack(replace(SMALL, kernel_size=kernel, layers=14)), 7, 7)
     expected = torch.zeros(7, 7, 7, 7, dtype=torch.bool)
     for i, j, k, m in itertools.product(range(7), repeat=4):
         expected[i, j, k, m] = (k == i and m < j) or (k < i and m - j <= slope * (i - k))
     assert torch.equal(sees, expected.view(49, 49))
 
 
-def test_with_few_layers_the_gated_stack_reaches_one_position_a_layer():
-    torch.manual_seed(0)
-    sees = dependence(GatedStack(replace(SMALL, layers=2)), 8, 7, 7).view(7, 7, 7, 7)
-    assert sees[6, 3, 3, 1]
-    assert not sees[6, 3, 2].any()
-    assert not sees[6, 3, 5, 6]
-
-
-@pytest.mark.parametrize(("layers", "enough"), [(5, False), (6, True)])
-def test_a_grid_of_seven_by_seven_needs_six_layers(layers, enough):
-    torch.manual_seed(0)
-    sees = dependence(GatedStack(replace(SMALL, layers=layers)), 8, 7, 7)
+@pytest.mark.parametrize(("layers", "enough"), [(2, False), (5, False), (6, True)])
+def test_the_gated_stack_reaches_one_position_per_layer(layers, enough):
+    sees = dependence(GatedStack(replace(SMALL, layers=layers)), 7, 7)
     assert torch.equal(sees, torch.ones(49, 49).tril(-1).bool()) == enough
-
-
-@stacks
-@torch.no_grad()
-def test_a_code_changes_its_own_and_earlier_predictions_never(stack):
-    model = prior(stack=stack)
-    codes = torch.randint(3, (1, 4, 4))
-    logits = model(codes).flatten(2)
-    for position in range(16):
-        other = codes.clone().flatten(1)
-        other[0, position] = (other[0, position] + 1) % 3
-        moved = (model(other.view(1, 4, 4)).flatten(2) - logits).abs().amax((0, 1)) > 0
-        assert not moved[: position + 1].any()
-        # The next one sees it, if there is one; of the naive stack it may lie in the blind spot.
-        assert stack == "masked" or moved[position + 1 : position + 2].all()
-
-
-@stacks
-@pytest.mark.parametrize("layers", [1, 2, 5])
-def test_a_stack_has_the_layers_that_were_asked_for(stack, layers):
-    assert len(prior(stack=stack, layers=layers).stack.layers) == layers
+    sees = sees.view(7, 7, 7, 7)
+    assert sees[6, 3, :, 3].tolist() == [5 - layers <= row < 6 for row in range(7)]
+    assert sees[6, 0, 5].tolist() == [column <= layers for column in range(7)]
 
 
 def test_the_naive_stack_adds_what_each_layer_makes_of_the_sum_so_far():
     x, given = torch.randn(2, 8, 4, 5), torch.randn(2, 3, 1, 1)
     stack = MaskedStack(SMALL, condition_dim=3).eval()
-    assert stack.condition.bias is None
+    assert len(stack.layers) == SMALL.layers and stack.condition.bias is None
     h = stack.layers[0](x) + stack.condition(given)
     for layer in stack.layers[1:]:
         h = h + layer(h.relu())
@@ -142,21 +100,16 @@ def test_gated_layers_are_the_gates_of_both_stacks_and_a_sum():
 def test_masks_leave_what_comes_before(kind, rows):
     layer = MaskedConv2d(2, 3, kind)
     assert ["".join(str(int(v)) for v in row) for row in layer.mask] == rows
-    assert layer(torch.randn(1, 2, 5, 6)).shape == (1, 2, 5, 6)
-
-
-# --- likelihood -------------------------------------------------------------------------------------------------------
+    x = torch.randn(1, 2, 5, 6)
+    torch.testing.assert_close(layer(x), F.conv2d(x, layer.weight * layer.mask, layer.bias, padding=1))
 
 
 @stacks
 @torch.no_grad()
 def test_probabilities_of_all_grids_add_up_to_one(stack):
-    model = prior(num_embeddings=2, stack=stack).double()
-    model.forward = lambda codes, condition=None: model.head(model.stack(model._embed(codes))).double()
-    p = model.nats(grids(2, 2, 2)).sum((1, 2)).neg().exp()
-    assert p.shape == (16,)
-    assert p.std() > 0
-    assert float(p.sum()) == pytest.approx(1, abs=1e-12)
+    p = prior(num_embeddings=2, stack=stack).nats(grids(2, 2, 3)).double().sum((1, 2)).neg().exp()
+    assert p.shape == (64,) and p.std() > 0
+    assert float(p.sum()) == pytest.approx(1, abs=1e-6)
 
 
 @pytest.mark.parametrize("K", [2, 16, 100])
@@ -164,10 +117,9 @@ def test_uniform_logits_cost_log2_k_bits(K):
     model = prior(num_embeddings=K)
     torch.nn.init.zeros_(model.head[-1].weight)
     torch.nn.init.zeros_(model.head[-1].bias)
-    numbers = model.summarise(torch.no_grad()(model.training_step)(torch.randint(K, (5, 3, 4)), torch.zeros(5)))
-    assert numbers["bits_per_code"] == pytest.approx(math.log2(K), rel=1e-6)
-    assert numbers["bits_per_image"] == pytest.approx(12 * math.log2(K), rel=1e-6)
-    assert numbers["total_loss"] == pytest.approx(math.log(K), rel=1e-6)
+    numbers = model.summarize(torch.no_grad()(model.training_step)(torch.randint(K, (5, 3, 4)), torch.zeros(5)))
+    expected = {"total_loss": math.log(K), "bits_per_code": math.log2(K), "bits_per_image": 12 * math.log2(K)}
+    assert numbers == pytest.approx(expected, rel=1e-6)
 
 
 @torch.no_grad()
@@ -183,27 +135,17 @@ def test_labels_change_the_prediction_and_each_label_differently(stack):
     model, codes = prior(num_classes=4, stack=stack), torch.randint(3, (1, 3, 3)).expand(4, -1, -1)
     nats = model.nats(codes, torch.arange(4)).sum((1, 2))
     assert len(set(nats.tolist())) == 4
-    again = model.nats(codes[:1], torch.tensor([2])).sum()
-    assert float(again) == pytest.approx(float(nats[2]), rel=1e-5)
+    assert float(model.nats(codes[:1], torch.tensor([2])).sum()) == pytest.approx(float(nats[2]), rel=1e-5)
 
 
-def test_a_map_as_condition_reaches_all_layers_or_the_last_alone():
-    condition = torch.randn(2, 5, 4, 4)
-    for fed, fed_layers in (("all", [True] * 3), ("last", [False, False, True])):
-        model = PixelCNN(SMALL, condition_dim=5, fed=fed)
-        assert [layer.condition is not None for layer in model.stack.layers] == fed_layers
-        codes = torch.randint(3, (2, 4, 4))
-        assert not torch.allclose(model(codes, condition), model(codes, condition + 1))
-        uniform = condition[:, :, :1, :1]
-        torch.testing.assert_close(model(codes, uniform), model(codes, uniform.expand(-1, -1, 4, 4)))
-
-
-def test_the_weights_are_a_function_of_the_seed_and_disturb_no_random_numbers():
-    before = torch.get_rng_state()
-    one, same, other = PixelCNN(SMALL), PixelCNN(SMALL), PixelCNN(replace(SMALL, seed=1))
-    assert torch.equal(torch.get_rng_state(), before)
-    assert same_bits(one.state_dict(), same.state_dict())
-    assert not torch.equal(one.embed.weight, other.embed.weight)
+@pytest.mark.parametrize(("last", "told"), [(False, [True] * 3), (True, [False, False, True])])
+def test_a_map_as_condition_reaches_all_layers_or_the_last_alone(last, told):
+    model, condition = prior(condition_dim=5, last_layer_only=last), torch.randn(2, 5, 4, 4)
+    assert [layer.condition is not None for layer in model.stack.layers] == told
+    codes = torch.randint(3, (2, 4, 4))
+    assert not torch.allclose(model(codes, condition), model(codes, condition + 1))
+    uniform = condition[:, :, :1, :1]
+    torch.testing.assert_close(model(codes, uniform), model(codes, uniform.expand(-1, -1, 4, 4)))
 
 
 # --- sampling ---------------------------------------------------------------------------------------------------------
@@ -238,119 +180,81 @@ def test_sampling_row_by_row_draws_what_whole_passes_would(stack):
     drawn = model.sample(3, 4, 5, labels, temperature=0.7, top_p=0.9, seed=1)
     grid, generator = torch.zeros(3, 4, 5, dtype=torch.long), torch.Generator().manual_seed(1)
     for i, j in itertools.product(range(4), range(5)):
-        p = sampling_distribution(model(grid, labels)[:, :, i, j], 0.7, 0.9)
+        p = distribution(model(grid, labels)[:, :, i, j], 0.7, 0.9)
         grid[:, i, j] = torch.multinomial(p, 1, generator=generator)[:, 0]
     assert torch.equal(drawn, grid)
 
 
-@torch.no_grad()
-def test_a_condition_that_differs_from_row_to_row_is_followed():
-    model = PixelCNN(SMALL, condition_dim=2).eval()
-    condition = 3 * torch.randn(2, 2, 4, 3)
+@stacks
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (4, 3), (1, 3), (4, 1)])
+def test_a_map_of_one_or_all_rows_and_columns_is_followed_in_drawing(stack, height, width):
+    model, condition = prior(condition_dim=2, stack=stack), 3 * torch.randn(2, 2, height, width)
     drawn = model.sample(2, 4, 3, condition, temperature=1e-6)
     assert torch.equal(drawn, model(drawn, condition).argmax(1))
 
 
-@pytest.mark.parametrize("shape", [(4, 5, 1, 1), (4, 3), (1, 3, 1, 1), (4, 3, 4)])
-def test_a_condition_that_does_not_fit_the_grids_is_refused(shape):
-    model = PixelCNN(SMALL, condition_dim=3)
-    message = re.escape(f"condition is {shape}: expected (4, 3, H, W)")
-    with pytest.raises(ValueError, match=message):
-        model(torch.zeros(4, 4, 4, dtype=torch.long), torch.zeros(shape))
-    with pytest.raises(ValueError, match=message):
-        model.sample(4, 4, 4, torch.zeros(shape))
-
-
-@pytest.mark.parametrize("height", [1, 2])
-@pytest.mark.parametrize("width", [1, 3])
-def test_a_condition_is_a_map_of_one_or_all_rows_and_columns(height, width):
-    model = PixelCNN(SMALL, condition_dim=2).eval()
-    condition = 3 * torch.randn(2, 2, height, width)
-    drawn = model.sample(2, 2, 3, condition, temperature=1e-6)
-    assert torch.equal(drawn, model(drawn, condition).argmax(1))
-
-
 @torch.no_grad()
-def test_one_class_is_a_label_too_and_one_grid_batch_enough():
-    model = prior(num_classes=1)
-    numbers = model.training_step(torch.zeros(1, 2, 3, dtype=torch.long), torch.zeros(1, dtype=torch.long))
-    assert float(numbers["bits_per_image"]) == pytest.approx(6 * float(numbers["bits_per_code"]))
-
-
-def test_of_a_single_code_there_is_one_grid():
+def test_the_least_that_is_possible_is_drawn_and_priced():
     assert prior(num_embeddings=1).sample(3, 2, 2).tolist() == [[[0, 0], [0, 0]]] * 3
+    least = prior(num_embeddings=1, num_classes=1, hidden_dim=1, layers=1, dropout=0)
+    numbers = least.training_step(torch.zeros(1, 1, 1, dtype=torch.long), torch.zeros(1, dtype=torch.long))
+    assert least.summarize(numbers)["bits_per_image"] == 0
 
 
-def test_progress_counts_every_position(progress):
-    prior().sample(1, 2, 3)
-    assert progress.steps == [[6, 1, 1, 1, 1, 1, 1]]
-
-
-def test_towards_temperature_zero_the_likeliest_code_takes_all():
-    logits = torch.tensor([[1.0, 3.0, 2.0], [0.5, 0.1, 0.4]])
-    for temperature in (1e-5, 1e-30, 1e-300):
-        assert sampling_distribution(logits, temperature).tolist() == [[0, 1, 0], [1, 0, 0]]
-    assert sampling_distribution(torch.tensor([1e3, 999.0]), 1e-306).tolist() == [1, 0]  # as logits, beyond float64
-    torch.testing.assert_close(sampling_distribution(logits, 1e9), torch.full((2, 3), 1 / 3, dtype=torch.float64))
-    torch.testing.assert_close(sampling_distribution(logits, 2.0), (logits.double() / 2).softmax(-1))
-    model = prior()
-    drawn = model.sample(4, 3, 3, temperature=1e-9)
-    assert torch.equal(drawn, model(drawn).argmax(1))
-    assert torch.equal(drawn, model.sample(4, 3, 3, temperature=1e-9, seed=5))
+@pytest.mark.parametrize("temperature", [1e-300, 1e-5, 0.3, 1, 2.0, np.float32(2), 1e9])
+def test_a_temperature_divides_the_logits_and_towards_zero_the_likeliest_takes_all(temperature):
+    logits = torch.tensor([[1.0, 3.0, 2.0], [0.5, 0.1, 0.4]], requires_grad=True)
+    cold = temperature < 1e-3
+    sharp = F.one_hot(logits.argmax(1), 3).double()
+    exact = sharp if cold else (logits.double() / float(temperature)).softmax(1)
+    torch.testing.assert_close(distribution(logits, temperature), exact)
+    assert not cold or distribution(torch.tensor([1e3, 999.0]), 1e-306).tolist() == [1, 0]  # beyond float64
+    drawn = prior().sample(4, 3, 3, temperature=temperature)
+    assert not cold or torch.equal(drawn, prior()(drawn).argmax(1))
 
 
 @pytest.mark.parametrize(
     ("top_p", "kept"),
-    [
-        (1.0, [0, 1, 2, 3]),
-        (0.96, [0, 1, 2, 3]),
-        (0.94, [0, 1, 3]),
-        (0.86, [0, 1, 3]),
-        (0.84, [1, 3]),
-        (0.71, [1, 3]),
-        (0.69, [1]),
-        (1e-9, [1]),
-    ],
+    [(1.0, [0, 1, 2, 3]), (0.96, [0, 1, 2, 3]), (0.94, [0, 1, 3]), (0.84, [1, 3]), (0.69, [1]), (1e-9, [1])],
 )
 def test_top_p_keeps_the_fewest_codes_that_reach_it(top_p, kept):
     p = torch.tensor([0.1, 0.7, 0.05, 0.15], dtype=torch.float64)
-    q = sampling_distribution(p.log(), top_p=top_p)
+    q = distribution(p.log(), top_p=top_p)
     assert q.nonzero()[:, 0].tolist() == kept
     torch.testing.assert_close(q[kept], p[kept] / p[kept].sum())
+    assert distribution(torch.zeros(4), top_p=0.5).tolist() == [0.5, 0.5, 0, 0]  # of equal ones the first
 
 
-def test_top_p_of_equal_codes_keeps_the_first_ones():
-    assert sampling_distribution(torch.zeros(4), top_p=0.5).tolist() == [0.5, 0.5, 0, 0]
+def test_filling_asks_for_what_is_missing_alone():
+    given = torch.tensor([[[True, False], [True, True]], [[True, True], [False, True]]])
+    asked, grid = [], torch.ones(2, 2, 2).long()
+    filled = prior().fill(grid, given, lambda outputs, i, j: asked.append((i, j, *outputs.shape)) or torch.tensor([2]))
+    assert asked == [(0, 1, 1, 3), (1, 0, 1, 3)]
+    assert torch.equal(filled, torch.where(given, grid, 2)) and (grid == 1).all()  # the caller's is as it was
+
+
+@stacks
+@pytest.mark.parametrize("training", [True, False])
+def test_same_seed_same_samples_and_nothing_else_moves_or_is_seeded(stack, training, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("seeds all devices"))
+    before = torch.get_rng_state()
+    model = prior(stack=stack, dropout=0.5).train(training)
+    state = snapshot(model)
+    one, same, other = (model.sample(8, 4, 4, seed=seed) for seed in (0, np.int64(0), 1))
+    assert torch.equal(one, same) and not torch.equal(one, other)
+    assert same_bits(model.state_dict(), state) and torch.equal(torch.get_rng_state(), before)
+    assert model.training == training
 
 
 def test_completion_keeps_what_is_given_and_draws_the_rest():
-    model = prior(num_embeddings=8)
-    codes = torch.randint(8, (6, 5, 5))
-    given = torch.rand(6, 5, 5) < 0.5
-    junk = torch.where(given, codes, -1)
-    drawn = model.complete(junk, given, seed=2)
-    assert torch.equal(drawn[given], codes[given])
+    model, codes, given = prior(num_embeddings=8), torch.randint(8, (6, 5, 5)), torch.rand(6, 5, 5) < 0.5
+    drawn = model.complete(torch.where(given, codes, -1), given, seed=2)  # what is not given may be anything
+    assert torch.equal(drawn[given], codes[given]) and not torch.equal(drawn, codes)
     assert 0 <= drawn.min() <= drawn.max() < 8
-    assert not torch.equal(drawn, codes)
-    assert torch.equal(junk, torch.where(given, codes, -1))  # the caller's grid is as it was
     assert torch.equal(model.complete(codes, torch.ones(5, 5, dtype=torch.bool)), codes)
 
 
-@pytest.mark.parametrize("training", [True, False])
-def test_same_seed_same_samples_and_nothing_else_moves(training, capsys):
-    model = prior(dropout=0.5).train(training)
-    before, state = torch.get_rng_state(), {name: value.clone() for name, value in model.state_dict().items()}
-    one, same, other = (model.sample(8, 4, 4, seed=seed) for seed in (0, 0, 1))
-    assert torch.equal(one, same) and not torch.equal(one, other)
-    assert torch.equal(model.sample(8, 4, 4), one)  # 0 is the default
-    assert same_bits(model.state_dict(), state)
-    assert torch.equal(torch.get_rng_state(), before)
-    assert model.training == training
-    shown = capsys.readouterr()
-    assert shown.out == "" and "drawing positions" in shown.err
-
-
-# --- training ---------------------------------------------------------------------------------------------------------
+# --- training and devices ---------------------------------------------------------------------------------------------
 
 
 def stripes(n: int = 256) -> TensorDataset:
@@ -364,27 +268,25 @@ def test_the_trainer_teaches_it_what_there_is_to_know_and_labels_save_their_bits
     config = replace(SMALL, layers=2, num_classes=num_classes, lr=3e-2, precision="float32")
     loader = BatchLoader(stripes(), config.batch_size, shuffle=True, drop_last=True)
     trainer = Trainer(PixelCNN(config), config)
-    history = trainer.fit(loader, steps=100)
-    assert history.keys() == {"total_loss", "bits_per_code", "bits_per_image", "step", "lr"}
+    trainer.fit(loader, steps=100)
     numbers = trainer.evaluate(loader)
     least = (4 - (num_classes > 0)) * math.log2(3)
     assert least - 0.3 < numbers["bits_per_image"] < least + 0.5
-    assert numbers["bits_per_image"] == pytest.approx(16 * numbers["bits_per_code"], rel=1e-5)
-    drawn = trainer.model.sample(64, 4, 4, torch.arange(64) % 3 if num_classes else None)
+    labels = torch.arange(64) % 3 if num_classes else None
+    drawn = trainer.model.sample(64, 4, 4, labels)
     assert ((drawn == drawn[:, :, :1]).all(2)).float().mean() > 0.95
-    if num_classes:
-        assert (drawn[:, 0, 0] == torch.arange(64) % 3).float().mean() > 0.95
+    assert labels is None or (drawn[:, 0, 0] == labels).float().mean() > 0.95
 
 
 @stacks
-def test_every_weight_learns(stack):
-    model = PixelCNN(replace(SMALL, num_classes=2, stack=stack))
+def test_every_weight_learns_and_lies_as_optimizers_and_files_want_it(stack):
+    model = prior(num_classes=2, stack=stack)
     model.training_step(torch.randint(3, (8, 4, 4)), torch.arange(8) % 2)["total_loss"].backward()
-    # What the last layer's vertical stack hands on goes to the link alone: all its weights still learn.
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+    assert all(value.is_contiguous() for value in model.state_dict().values())
 
 
-def test_same_seed_same_bits_with_dropout_and_a_saved_run_goes_on(tmp_path):
+def test_weights_are_a_function_of_the_seed_and_a_saved_run_with_dropout_goes_on(tmp_path):
     config = replace(SMALL, dropout=0.2)
 
     def run(steps: int) -> Trainer:
@@ -395,201 +297,133 @@ def test_same_seed_same_bits_with_dropout_and_a_saved_run_goes_on(tmp_path):
     one, other = run(6), run(6)
     assert same_bits(one.model.state_dict(), other.model.state_dict())
     fresh = Trainer(PixelCNN(replace(config, seed=3)), replace(config, seed=3))
+    assert not torch.equal(fresh.model.embed.weight, PixelCNN(config).embed.weight)
     fresh.load(one.save(tmp_path / "prior.pt"))
     assert same_bits(fresh.model.state_dict(), one.model.state_dict())
     wider = replace(config, hidden_dim=16)
-    with pytest.raises(CheckpointError, match="hidden_dim = 8, here 16"):
+    with pytest.raises(CheckpointError):
         Trainer(PixelCNN(wider), wider).load(tmp_path / "prior.pt")
 
 
-def test_a_loader_of_codes_hands_out_the_models_codes_with_their_labels(config, digits):
-    model = VQVAETrainer(config).model
-    model(digits.floats(slice(0, 64)))
+@stacks
+def test_devices_without_float64_or_with_values_that_are_slow_to_read_serve_too(stack):
+    model, codes, labels = prior(num_classes=2, stack=stack), torch.zeros(2, 4, 4).long(), torch.tensor([0, 1])
+    with NoFloat64():
+        model.training_step(codes, labels)
+        model.sample(2, 2, 2, labels, top_p=0.5)
+    meta = model.to("meta").training_step(codes.to("meta"), labels.to("meta"))  # there are no values to read
+    assert meta["total_loss"].is_meta
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_a_prior_of_another_precision_trains_and_draws(dtype):
+    model = prior(num_classes=2).to(dtype)
+    terms = model.training_step(torch.randint(3, (2, 3, 3)), torch.tensor([0, 1]))
+    assert terms["total_loss"].isfinite()
+    assert model.sample(2, 3, 3, torch.tensor([0, 1])).dtype == torch.int64
+
+
+def test_a_loader_of_codes_hands_out_the_models_codes_with_their_labels(digits):
+    model = VQVAE(VQVAEConfig(hidden_dim=8, num_embeddings=16, embedding_dim=4, device="cpu"))
     images = digits.subset(slice(0, 70))
     test = create_code_loader(SMALL, model, images, train=False)
     codes, labels = (torch.cat(parts) for parts in zip(*test, strict=True))
     assert torch.equal(codes, collect_indices(model, [(images.floats(), images.labels)]))
     assert torch.equal(labels, images.labels)
     train = create_code_loader(SMALL, model, images)
-    assert [len(x) for x, _ in train] == [32, 32]
-    assert (train.shuffle, train.seed) == (True, SMALL.seed)
-    wide = replace(SMALL, num_embeddings=16, num_classes=10)
-    trainer = Trainer(PixelCNN(wide), wide)
-    trainer.fit(train, steps=3)
-    assert math.isfinite(trainer.evaluate(test)["bits_per_image"])
-    assert isinstance(model, VQVAE) and model.decode(trainer.model.sample(2, 7, 7, labels[:2])).shape == (2, 1, 28, 28)
-
-
-# --- codes chosen for their price -------------------------------------------------------------------------------------
+    assert [len(x) for x, _ in train] == [32, 32] and train.shuffle and train.seed == SMALL.seed
+    wide = prior(num_embeddings=16, num_classes=10)
+    assert wide.training_step(*next(iter(train)))["total_loss"].isfinite()
+    assert model.decode(wide.sample(2, 7, 7, labels[:2])).shape == (2, 1, 28, 28)
 
 
 @pytest.fixture(scope="module")
 def coder() -> VQVAE:
     """A model whose three codes lie among its vectors, so that a price makes a difference."""
     model = VQVAE(VQVAEConfig(hidden_dim=8, num_embeddings=3, embedding_dim=4, device="cpu"))
-    model(torch.rand(8, 1, 28, 28, generator=torch.Generator().manual_seed(0)))  # the first batch places the codes
-    return model.eval()
-
-
-def test_at_no_price_the_nearest_codes_are_chosen(coder, digits):
-    x = digits.floats(slice(0, 8))
-    assert torch.equal(choose_codes(coder, prior(), x, 0.0), coder.encode(x))
+    model.initialize(torch.rand(8, 1, 28, 28, generator=torch.Generator().manual_seed(0)))
+    return model
 
 
 @stacks
+@pytest.mark.parametrize("share", [0, 0.25])
 @torch.no_grad()
-def test_each_code_is_the_best_of_distance_and_price_given_those_before(stack, coder, digits):
-    torch.manual_seed(0)
+def test_each_code_is_the_best_of_distance_and_price_given_those_before(stack, share, coder, digits):
     x, model = digits.floats(slice(0, 4)), prior(stack=stack)
     model.head[-1].weight.mul_(20)  # prices that differ
     z_e = coder.encoder(x).movedim(1, -1)  # (4, 7, 7, D)
-    price = float((z_e - z_e.mean((0, 1, 2))).square().sum(-1).mean()) / 4
+    price = share * float((z_e - z_e.mean((0, 1, 2))).square().sum(-1).mean())
     expected = torch.zeros(4, 7, 7, dtype=torch.long)
     for i, j in itertools.product(range(7), range(7)):
         nats = -model(expected)[:, :, i, j].log_softmax(1)
         distances = (z_e[:, i, j, None] - coder.vq.codebook).square().sum(-1)
         expected[:, i, j] = (distances + price * nats).argmin(1)
+    before = snapshot(coder.train())
     found = choose_codes(coder, model, x, price)
     assert torch.equal(found, expected)
-    assert not torch.equal(found, coder.encode(x))  # else the price has decided nothing
+    assert torch.equal(found, coder.encode(x)) == (share == 0)  # the price has decided something
+    assert same_bits(coder.state_dict(), before) and coder.training
 
 
-def test_where_distance_counts_for_nothing_the_likeliest_code_is_chosen(coder, digits):
-    model = prior()
-    found = choose_codes(coder, model, digits.floats(slice(0, 2)), 1e9)
-    assert torch.equal(found, model.sample(2, 7, 7, temperature=1e-6))
-
-
-def test_choosing_codes_leaves_model_and_prior_as_they_are(coder, digits):
-    model = prior().train()
-    coder.train()
-    before = {name: value.clone() for name, value in coder.state_dict().items()}
-    choose_codes(coder, model, digits.floats(slice(0, 2)), 0.1)
-    assert coder.training
-    assert model.training
-    assert all(torch.equal(value, before[name]) for name, value in coder.state_dict().items())
-    coder.eval()
-
-
-@pytest.mark.parametrize(
-    ("K", "price", "message"),
-    [
-        (3, -0.1, "price = -0.1 is not possible"),
-        (3, math.nan, "price = nan is not possible"),
-        (3, math.inf, "price = inf is not possible"),
-        (4, 0.1, "num_embeddings = 4 is not possible: .* 3"),
-    ],
-)
-def test_a_price_or_a_prior_that_does_not_fit_raises(coder, K, price, message):
-    with pytest.raises(ValueError, match=message):
+@pytest.mark.parametrize(("K", "price"), [(3, -0.1), (3, math.nan), (3, math.inf), (4, 0.1)])
+def test_a_price_or_a_prior_that_does_not_fit_raises(coder, K, price):
+    with pytest.raises(ValueError, match="num_embeddings = 4" if K == 4 else "price"):
         choose_codes(coder, prior(num_embeddings=K), torch.rand(1, 1, 28, 28), price)
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("codes", "message"),
-    [
-        (torch.zeros(2, 4, 4), r"codes are torch\.float32 \(2, 4, 4\): expected int64"),
-        (torch.zeros(4, 4, dtype=torch.long), r"\(4, 4\): expected int64 \(B, H, W\)"),
-        (torch.zeros(0, 4, 4, dtype=torch.long), r"\(0, 4, 4\)"),
-        (torch.full((1, 4, 4), 3), r"codes span 3 to 3: .*\[0, 3\)"),
-        (torch.full((1, 4, 4), -1), r"codes span -1 to -1"),
-    ],
-)
-def test_codes_that_are_none_raise(codes, message):
-    for call in (prior(), prior().nats, prior().training_step):
-        with pytest.raises(ValueError, match=message):
-            call(codes)
-    with pytest.raises(ValueError, match=message):
-        prior().complete(codes, torch.ones_like(codes, dtype=torch.bool))
+NO_CODES = torch.zeros(2, 4, 4), torch.zeros(4, 4).long(), torch.zeros(0, 4, 4).long()
+NO_CONDITION = [
+    *(({"num_classes": 4}, torch.tensor(labels)) for labels in ([1, 4], [-1, 0], [1, 2, 3], [1.0, 2.0])),
+    *(({"condition_dim": 3}, torch.zeros(shape)) for shape in [(2, 5, 1, 1), (2, 3), (1, 3, 1, 1), (2, 3, 4)]),
+    *(({"condition_dim": 3, "num_classes": 4}, labels) for labels in (torch.tensor([1, 2]), None)),
+    *(({"num_classes": classes}, labels) for classes, labels in ((4, None), (0, torch.tensor([1, 2])))),
+]
 
 
-@pytest.mark.parametrize(
-    ("num_classes", "labels", "message"),
-    [
-        (4, None, "num_classes = 4 and needs labels"),
-        (0, torch.tensor([1, 2]), "num_classes = 0 and takes no labels"),
-        (4, torch.tensor([1, 4]), r"labels span 1 to 4: .*\[0, 4\)"),
-        (4, torch.tensor([-1, 0]), "labels span -1 to 0"),
-        (4, torch.tensor([1, 2, 3]), r"labels are torch\.int64 \(3,\): expected int64 \(2,\)"),
-        (4, torch.tensor([1.0, 2.0]), r"labels are torch\.float32"),
-    ],
-)
-def test_labels_missing_or_wrong_raise(num_classes, labels, message):
-    model, codes = prior(num_classes=num_classes), torch.zeros(2, 3, 3, dtype=torch.long)
-    for call in (
-        lambda: model(codes, labels),
-        lambda: model.nats(codes, labels),
-        lambda: model.sample(2, 3, 3, labels),
-    ):
-        with pytest.raises(ValueError, match=message):
-            call()
+@pytest.mark.parametrize("codes", [*NO_CODES, torch.full((1, 4, 4), 3), torch.full((1, 4, 4), -1)])
+@pytest.mark.parametrize("call", ["forward", "nats", "training_step", "complete"])
+def test_codes_that_are_none_raise(codes, call):
+    with pytest.raises(ValueError, match="codes"):
+        getattr(prior(), call)(codes, *[torch.ones_like(codes, dtype=torch.bool)] * (call == "complete"))
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        *(({"temperature": value}, f"temperature = {value}") for value in (0, -1.0, math.inf, math.nan)),
-        *(({"top_p": value}, f"top_p = {value}") for value in (0, -0.5, 1.1, math.nan)),
-    ],
-)
-def test_options_out_of_range_raise_before_any_work(options, message):
-    with pytest.raises(ValueError, match=message):
-        prior().sample(1, 2, 2, **options)
-    with pytest.raises(ValueError, match=message):  # even where nothing is left to draw
-        prior().complete(torch.zeros(1, 2, 2, dtype=torch.long), torch.ones(2, 2, dtype=torch.bool), **options)
-    with pytest.raises(ValueError, match=message):
-        sampling_distribution(torch.zeros(3), **options)
+@pytest.mark.parametrize("call", ["forward", "nats", "sample"])
+@pytest.mark.parametrize(("options", "condition"), NO_CONDITION)
+def test_a_condition_missing_or_wrong_raises(call, options, condition):
+    arguments = (2, 3, 3) if call == "sample" else (torch.zeros(2, 3, 3, dtype=torch.long),)
+    with pytest.raises((ValueError, RuntimeError), match=r"condition|[Cc]lass|one_hot"):
+        getattr(prior(**options), call)(*arguments, condition)
 
 
-@pytest.mark.parametrize("given", [torch.zeros(2, 4, 4), torch.zeros(3, 4, dtype=torch.bool)])
-def test_a_mask_that_is_none_raises(given):
-    with pytest.raises(ValueError, match=r"given is .*expected bool \(2, 4, 4\)"):
-        prior().complete(torch.zeros(2, 4, 4, dtype=torch.long), given)
+@pytest.mark.parametrize("option", ["temperature", "top_p"])
+@pytest.mark.parametrize("value", [0, -0.5, math.inf, math.nan])
+def test_options_out_of_range_raise(option, value):
+    for call in (lambda **o: prior().sample(1, 2, 2, **o), lambda **o: distribution(torch.zeros(3), **o)):
+        with pytest.raises(ValueError, match=option):
+            call(**{option: value})
+
+
+def test_a_config_takes_numpy_numbers_and_is_frozen():
+    config = PriorConfig(layers=np.int64(2), dropout=np.float32(0.5), num_classes=np.uint8(3), device="cpu")
+    assert [type(getattr(config, name)) for name in ("layers", "dropout", "num_classes")] == [int, float, int]
+    assert PriorConfig(**asdict(config)) == config and "device" not in config.identity()
+    with pytest.raises(FrozenInstanceError):
+        config.layers = 2
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *(
-            (name, value)
-            for name in ("num_embeddings", "layers", "batch_size", "num_epochs")
-            for value in (0, 1.5, True)
-        ),
-        *(("num_classes", value) for value in (-1, 2.0)),
-        *(("kernel_size", value) for value in (1, 4, 3.0)),
-        *(("dropout", value) for value in (-0.1, 1, math.nan, "0.1")),
-        ("hidden_dim", 7),
-        ("stack", "Gated"),
-        ("lr", 0),
-        ("seed", -1),
-        ("schedule", "linear"),
-        ("precision", "bf16"),
-        ("device", "abacus"),
+        *itertools.product(("num_embeddings", "hidden_dim", "layers", "batch_size", "num_epochs"), (0, 1.5, True)),
+        *itertools.product(["num_classes"], (-1, 2.0)),
+        *itertools.product(["kernel_size"], (1, 4, 3.0)),
+        *itertools.product(["dropout"], (-0.1, 1, math.nan, "0.1")),
+        *{"stack": "Gated", "lr": 0, "seed": -1, "schedule": "linear", "precision": "b", "device": "abacus"}.items(),
     ],
 )
 def test_a_bad_choice_raises_naming_field_and_value(name, value):
-    with pytest.raises(ValueError, match=rf"^{name} = {value!r} "):
+    with pytest.raises(ValueError, match=rf"^{name} = {value!r}[ :]"):
         PriorConfig(**{name: value})
-
-
-def test_the_defaults_are_those_that_the_chapters_speak_of():
-    given = {name: value for name, value in vars(PriorConfig()).items() if name not in ("device", "precision")}
-    assert given == {
-        **{"num_embeddings": 512, "num_classes": 0, "hidden_dim": 64, "layers": 8, "kernel_size": 3, "dropout": 0.0},
-        **{"stack": "gated", "lr": 4e-3, "schedule": "one_cycle", "batch_size": 64, "num_epochs": 10, "seed": 42},
-    }
-
-
-def test_the_least_that_is_possible_is_taken():
-    least = PriorConfig(num_embeddings=1, num_classes=0, hidden_dim=2, layers=1, kernel_size=3, dropout=0)
-    assert PixelCNN(least)(torch.zeros(1, 1, 1, dtype=torch.long)).shape == (1, 1, 1, 1)
-
-
-def test_the_config_is_frozen_and_every_field_documented():
-    with pytest.raises(FrozenInstanceError):
-        SMALL.layers = 2
-    assert [f.name for f in fields(PriorConfig) if f.name not in PriorConfig.__doc__] == []
-    assert PriorConfig(**asdict(SMALL)) == SMALL

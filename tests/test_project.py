@@ -1,7 +1,11 @@
-"""The project's own promises: notebooks in their stored form, README and CI in agreement, one place for the address."""
+"""Notebooks in their stored form, executions that are done again when they must, and environments that agree."""
 
 from __future__ import annotations
 
+import ast
+import functools
+import itertools
+import os
 import re
 import subprocess
 import sys
@@ -12,179 +16,188 @@ import nbformat
 import notebooks
 import project
 import pytest
-import yaml
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from packaging.requirements import Requirement
 
 from vqvae_lib.data import data_root
 
-NOTEBOOKS = project.chapters()
-README = (project.ROOT / "README.md").read_text(encoding="utf-8")
-MAKEFILE = (project.ROOT / "Makefile").read_text(encoding="utf-8")
-CI = (project.ROOT / ".ci" / "run").read_text(encoding="utf-8")
-PYPROJECT = tomllib.loads(project.PYPROJECT.read_text(encoding="utf-8"))
+NOTEBOOKS = pytest.mark.parametrize(
+    "path", project.chapters(), ids=lambda path: path.relative_to(project.ROOT / "chapters").as_posix()
+)
+DIRECTIVE = re.compile(r"^\s*(```+|:::+)\{|\{[a-z:]+\}`", re.MULTILINE)
+HEADING = re.compile(r"^(#{1,6}) ", re.MULTILINE)
+DISPLAYED = re.compile(r"\$\$.*?\$\$", re.DOTALL)
+FENCE = re.compile(r"^(```+|~~~+).*?^\1\s*?$", re.MULTILINE | re.DOTALL)
+DRAWS = re.compile(r"(fig(ure)?\d*$|figures\.\w+\(|visualize_\w+\(|plt\.)")
 
 
 def notebook(*cells: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    title = nbformat.v4.new_markdown_cell("# A title")
-    return nbformat.reads(notebooks.normalised(nbformat.v4.new_notebook(cells=[title, *cells])), as_version=4)
+    """Cells below a title, as the repository keeps them."""
+    whole = new_notebook(cells=[new_markdown_cell("# A title"), *cells])
+    return nbformat.reads(notebooks.normalized(whole), as_version=4)
 
 
-def faults(tmp_path, *cells: nbformat.NotebookNode) -> str:
-    path = tmp_path / "page.ipynb"
-    path.write_text(notebooks.normalised(notebook(*cells)), encoding="utf-8")
-    return " ".join(notebooks.faults(path))
+def faults(page: nbformat.NotebookNode) -> set[str]:
+    """What would not read well on the site, in Colab or on GitHub."""
+    found, levels = set(), []
+    for cell in page.cells:
+        if cell.cell_type == "markdown":
+            text = FENCE.sub("", cell.source)
+            levels += [len(marks) for marks in HEADING.findall(text)]
+            tagged = [one for one in DISPLAYED.findall(text) if r"\\" in one and r"\tag" in one]
+            found |= {"directive"} if DIRECTIVE.search(cell.source) else set()
+            found |= {"lines and a tag between $$"} if tagged else set()
+        elif not cell.metadata.get("mystnb", {}).get("image", {}).get("alt"):
+            body = [] if cell.source.startswith("%") else ast.parse(cell.source).body
+            last = ast.unparse(body[-1].value) if body and isinstance(body[-1], ast.Expr) else ""
+            found |= {"no alternative text"} if DRAWS.match(last) else set()
+    found |= {"titles"} if levels[:1] != [1] or levels.count(1) > 1 else set()
+    return found | ({"skipped level"} if any(b > a + 1 for a, b in itertools.pairwise(levels)) else set())
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.relative_to(project.ROOT / "chapters").as_posix())
-def test_notebook_is_in_its_stored_form(path):
-    assert notebooks.faults(path) == []
-
-
-def test_stored_form_drops_outputs_and_what_editors_leave():
-    code = nbformat.v4.new_code_cell("1 + 1", execution_count=3, metadata={"tags": ["hide-input"], "scrolled": True})
-    code.outputs = [nbformat.v4.new_output("stream", text="2\n")]
-    kept = notebook(code)
-    assert kept.cells[-1].outputs == []
-    assert kept.cells[-1].execution_count is None
-    assert kept.cells[-1].metadata == {"tags": ["hide-input"], **notebooks.FOLDED}  # folded everywhere
-    assert kept.metadata == notebooks.METADATA
-
-
-def test_stored_form_is_stable_and_its_ids_are_unique_and_follow_the_content():
-    twice = [nbformat.v4.new_code_cell("1 + 1") for _ in range(2)]
-    first, second = notebook(*twice), notebook(*twice)
-    assert first == second == nbformat.reads(notebooks.normalised(first), as_version=4)
-    assert len({cell.id for cell in first.cells}) == len(first.cells)
-
-
-def test_set_up_cell_is_put_in_once_and_an_older_one_is_replaced():
-    old = nbformat.v4.new_code_cell(notebooks.first_cell().source.replace("--no-deps", "--upgrade"))
-    sources = [cell.source for cell in notebook(old).cells]
-    assert sources == ["# A title", notebooks.first_cell().source]
+@NOTEBOOKS
+def test_a_notebook_is_stored_without_outputs_and_reads_well_everywhere(path):
+    assert path.read_text(encoding="utf-8") == notebooks.normalized(notebooks.read(path)), "Remedy: make format"
+    assert faults(notebooks.read(path)) == set()
 
 
 @pytest.mark.parametrize(
-    ("cell", "fault"),
+    ("kind", "source", "expected"),
     [
-        (nbformat.v4.new_code_cell("figures.usage(counts)"), "without alternative text"),
-        (nbformat.v4.new_code_cell("fig = draw()\nfig"), "without alternative text"),
-        (nbformat.v4.new_markdown_cell("```{note}\nA directive.\n```"), "directive or role"),
-        (nbformat.v4.new_markdown_cell("A {ref}`role`."), "directive or role"),
-        (nbformat.v4.new_markdown_cell("$$a \\\\ b$$\n\n$$c \\\\ d \\tag{1}$$"), "lines and a tag between"),
-        (nbformat.v4.new_markdown_cell("# Another title"), "2 headings of the first level"),
-        (nbformat.v4.new_markdown_cell("### Too deep"), "skips a heading level"),
+        ("code", "fig = draw()\nfig", {"no alternative text"}),
+        ("code", "fig = draw()", set()),
+        ("markdown", "```{note}\nA directive.\n```", {"directive"}),
+        ("markdown", "A {ref}`role`.", {"directive"}),
+        ("markdown", "$$a \\\\ b$$\n\n$$c \\\\ d \\tag{1}$$", {"lines and a tag between $$"}),
+        ("markdown", "# Another title", {"titles"}),
+        ("markdown", "### Too deep", {"skipped level"}),
+        ("markdown", "## Part\n\n$e_{k}$ $$a \\\\ b$$ $$c \\tag{1}$$\n\n```python\n# no head\n```", set()),
     ],
 )
-def test_faults_are_found(tmp_path, cell, fault):
-    assert fault in faults(tmp_path, cell)
+def test_faults_are_found(kind, source, expected):
+    assert faults(notebook({"code": new_code_cell, "markdown": new_markdown_cell}[kind](source))) == expected
 
 
-def test_sound_cells_have_no_faults(tmp_path):
-    picture = nbformat.v4.new_code_cell("fig", metadata={"mystnb": {"image": {"alt": "A line that rises."}}})
-    text = nbformat.v4.new_markdown_cell(
-        "## Part\n\n$\\mathcal{L}$, $e_{k}$, $$a \\\\ b$$ $$c \\tag{1}$$\n\n```python\n# a comment\n```"
-    )
-    assert faults(tmp_path, text, picture) == ""
+def test_the_stored_form_drops_what_editors_leave_and_is_stable():
+    code = new_code_cell("1 + 1", execution_count=3, metadata={"tags": ["hide-input"], "scrolled": True})
+    code.outputs = [new_output("stream", text="2\n")]
+    kept = notebook(code, new_code_cell("1 + 1"), new_code_cell("1 + 1"))
+    cell = kept.cells[2]
+    assert (cell.outputs, cell.execution_count) == ([], None)
+    assert cell.metadata == {"tags": ["hide-input"], **notebooks.FOLDED}  # folded everywhere
+    assert kept == nbformat.reads(notebooks.normalized(kept), as_version=4)
+    assert len({cell.id for cell in kept.cells}) == len(kept.cells)
+    old = new_code_cell(notebooks.first_cell().source.replace("--no-deps", "--upgrade"))
+    assert [cell.source for cell in notebook(old).cells] == ["# A title", notebooks.first_cell().source]
 
 
-def test_a_picture_without_alternative_text_is_found_after_execution():
-    cell = nbformat.v4.new_code_cell("draw()")
-    cell.outputs = [nbformat.v4.new_output("display_data", data={"image/png": "aGk="})]
-    executed = nbformat.v4.new_notebook(cells=[cell])
-    assert notebooks.nameless_pictures(executed) == ["draw()"]
-    cell.metadata = nbformat.from_dict({"mystnb": {"image": {"alt": "Six points."}}})
-    assert notebooks.nameless_pictures(executed) == []
-
-
-def test_set_up_cell_says_what_is_missing_where_it_cannot_install(tmp_path):
-    """In an interpreter that sees no site-packages, with no source known, the cell raises an error with the remedy."""
-    script = tmp_path / "cell.py"
-    template = notebooks.TEMPLATE.read_text(encoding="utf-8").replace("@REPOSITORY@", "")
-    script.write_text(template, encoding="utf-8")
+def test_the_set_up_cell_says_what_is_missing_where_it_cannot_install(tmp_path):
+    script = tmp_path / "cell.py"  # for an interpreter that sees no site-packages
+    script.write_text(notebooks.first_cell("").source, encoding="utf-8")
     done = subprocess.run([sys.executable, "-I", "-S", script], capture_output=True, text=True, env={"PATH": ""})
     assert done.returncode == 1
-    assert "pip install -e ." in done.stderr
+    assert "VQVAE_SOURCE" in done.stderr
 
 
 def test_the_table_of_contents_names_every_page_and_no_other():
-    toc = yaml.safe_load((project.ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    pages = [toc["root"], *(page["file"] for part in toc.get("parts", []) for page in part["chapters"] or [])]
-    found = {path for path in (project.ROOT / "chapters").rglob("*") if path.suffix in {".ipynb", ".md"}}
-    found = {path for path in found if ".ipynb_checkpoints" not in path.parts}
-    assert sorted(pages) == sorted(path.relative_to(project.ROOT).with_suffix("").as_posix() for path in found)
+    found = [path for path in (project.ROOT / "chapters").rglob("*") if path.suffix in {".ipynb", ".md"}]
+    pages = {path.relative_to(project.ROOT).with_suffix("").as_posix() for path in found if ".ipynb_" not in str(path)}
+    assert sorted(project.toc_pages()) == sorted(pages)
 
 
-def test_readme_names_the_commands_that_ci_calls_and_all_exist():
-    targets = set(re.findall(r"^([a-z-]+):", MAKEFILE, flags=re.M))
-    in_readme = set(re.findall(r"`make ([a-z-]+)", README))
-    in_ci = set(re.findall(r"\bmake ([a-z-]+)", CI))
-    assert in_readme <= targets
-    assert in_ci <= targets
-    assert {"book", "test", "lint", "colab-check"} <= in_ci & in_readme
+@NOTEBOOKS
+def test_links_between_pages_lead_somewhere(path):
+    text = "\n".join(cell.source for cell in notebooks.read(path).cells if cell.cell_type == "markdown")
+    links = {found.partition("#")[0] for found in re.findall(r"\]\(([\w./-]+\.(?:ipynb|md)(?:#[\w-]+)?)\)", text)}
+    assert {link for link in links if not (path.parent / link).exists()} == set()
 
 
-def test_readme_gives_the_commands_that_make_runs():
-    """The plain commands, for those without make, are the Makefile's own."""
-    plain = set(re.findall(r"^\.venv/bin/python (-m pytest .+|tools/\S+ \S+)$", README, flags=re.M))
-    made = {line.split("python ", 1)[1] for line in MAKEFILE.splitlines() if line.startswith("\t@$(BIN)/python ")}
-    assert {"-m pytest -n 2 --ignore=tests/browser", "tools/build.py test", "tools/build.py site"} <= plain <= made
+EMPTY = """requirements.txt vqvae_lib/quantizer.py vqvae_book/__init__.py vqvae_book/notebook.py vqvae_book/results.py
+vqvae_book/runs/one.json vqvae_book/figures/style.py vqvae_book/playground.py vqvae_book/playground.html"""
+HOUSE = dict.fromkeys(EMPTY.split(), "") | {
+    "vqvae_book/figures/__init__.py": "from .style import INK",
+    "vqvae_book/figures/prior.py": "def draw():\n    from ..playground import playground",
+}
+ALL = {"draws", "plain", "reads"}
 
 
-def test_the_repository_is_written_in_one_place_and_a_fork_overrides_it():
-    recorded = PYPROJECT["tool"]["vqvae-book"]["repository"]
-    assert project.repository({}) == recorded
-    assert project.repository({"GITHUB_REPOSITORY": "someone/fork"}) == "https://github.com/someone/fork"
-    assert recorded == "" or project.URL.fullmatch(recorded)
-    assert (f"git+{recorded}" if recorded else "") in notebooks.first_cell().source
+@pytest.fixture
+def house(tmp_path):
+    for name, source in HOUSE.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(source, encoding="utf-8")
+    code = {"draws": "figures import prior", "plain": "notebook import say", "reads": "results import measured"}
+    for name, what in code.items():
+        cells = [new_code_cell("%magic"), new_code_cell(f"from vqvae_book.{what}")]
+        nbformat.write(new_notebook(cells=cells), tmp_path / f"{name}.ipynb")
+    return tmp_path
 
 
-@pytest.mark.parametrize("given", [None, "elsewhere"])
-def test_a_stamp_looks_at_the_data_that_the_library_reads(given, tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    monkeypatch.delenv("VQVAE_DATA", raising=False)
-    if given:
-        monkeypatch.setenv("VQVAE_DATA", str(tmp_path / given))
-    assert build.data_listing() == []
+@pytest.mark.parametrize(
+    ("file", "executed_anew"),
+    [
+        ("vqvae_book/figures/prior.py", {"draws"}),
+        ("vqvae_book/figures/style.py", {"draws"}),
+        ("vqvae_book/playground.html", {"draws"}),
+        ("vqvae_book/__init__.py", ALL),
+        ("vqvae_book/runs/one.json", {"reads"}),
+        ("vqvae_lib/quantizer.py", ALL),
+        ("requirements.txt", ALL),
+    ],
+)
+def test_a_change_executes_those_notebooks_that_depend_on_it(house, file, executed_anew):
+    before = {name: build.key(house / f"{name}.ipynb", house) for name in ALL}
+    (house / file).write_text((house / file).read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    assert {name for name in ALL if before[name] != build.key(house / f"{name}.ipynb", house)} == executed_anew
+
+
+def test_the_figures_of_the_prior_belong_to_its_chapter():
+    by_name = {path.stem[3:]: path for path in project.chapters() if path.parent.name == "chapters"}
+    assert "vqvae_book.figures.prior" in build.book_modules(by_name["prior"])
+    assert "vqvae_book.figures.prior" not in build.book_modules(by_name["quantizer"])
+
+
+def test_mode_and_data_belong_to_what_an_execution_depends_on(house, monkeypatch):
+    monkeypatch.setenv("HOME", str(house))
+    monkeypatch.setenv("USERPROFILE", str(house))
+    for name in ("VQVAE_DATA", "VQVAE_QUICK", "VQVAE_STAND_IN"):
+        monkeypatch.delenv(name, raising=False)
+    key = functools.partial(build.key, house / "plain.ipynb", house)
+    keys = [key()]
+    monkeypatch.setenv("VQVAE_STAND_IN", "forbid")  # no data here: what ran on the stand-in is not good enough
+    keys.append(key())
     file = data_root() / "MNIST" / "raw" / "t10k-labels-idx1-ubyte"
     file.parent.mkdir(parents=True)
     file.write_bytes(b"four")
     assert build.data_listing() == [(file.name, 4)]
-
-
-def test_an_execution_is_out_of_date_when_its_notebook_or_its_mode_changes(tmp_path, monkeypatch):
-    monkeypatch.setenv("VQVAE_DATA", str(tmp_path))
-    monkeypatch.delenv("VQVAE_QUICK", raising=False)
-    monkeypatch.delenv("VQVAE_STAND_IN", raising=False)
-    path = tmp_path / "page.ipynb"
-    path.write_text(notebooks.normalised(notebook()), encoding="utf-8")
-    keys = [build.key(path)]
-    monkeypatch.setenv("VQVAE_STAND_IN", "forbid")  # no data here: what ran on the stand-in is not good enough
-    keys.append(build.key(path))
+    keys.append(key())
     monkeypatch.setenv("VQVAE_QUICK", "1")
-    keys.append(build.key(path))
-    path.write_text(notebooks.normalised(notebook(nbformat.v4.new_code_cell("1 + 1"))), encoding="utf-8")
-    keys.append(build.key(path))
-    assert len(set(keys)) == len(keys)
+    assert len({*keys, key()}) == 4
 
 
-def test_the_site_refuses_quick_mode(monkeypatch, capsys):
+def test_the_site_refuses_quick_mode(monkeypatch):
     monkeypatch.setenv("VQVAE_QUICK", "1")
     monkeypatch.setattr(sys, "argv", ["build.py", "site"])
-    assert build.main() == 2
-    assert "VQVAE_QUICK" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="VQVAE_QUICK"):
+        build.main()
 
 
-def test_requirements_are_exact_and_name_no_host():
-    for name in ("requirements.txt", "requirements-colab.txt"):
-        lines = (project.ROOT / name).read_text(encoding="utf-8").splitlines()
-        assert all(re.match(r"[\w.-]+(\[[\w,-]+\])?==\S+( ; .*)?$", line) for line in lines), name
+def test_progress_bars_leave_nothing_on_a_page_and_errors_are_told(tmp_path):
+    code = ["from tqdm.auto import tqdm\nfor _ in tqdm(range(3)): pass\nprint('done')", "1 / 0"]
+    page = tmp_path / "page.ipynb"
+    nbformat.write(new_notebook(cells=[*map(new_code_cell, code)], metadata=notebooks.METADATA), page)
+    command = [sys.executable, "-c", "import sys, build, pathlib; sys.exit(build.run(pathlib.Path(sys.argv[1])))"]
+    environment = {**os.environ, **project.STATIC, "PYTHONPATH": str(project.ROOT / "tools")}
+    done = subprocess.run([*command, page], env=environment, capture_output=True, text=True)
+    assert "ZeroDivisionError" in done.stderr
+    assert [output.text for output in notebooks.read(page).cells[0].outputs] == ["done\n"]
 
 
-def test_the_package_asks_for_what_colab_has():
-    """All that the package needs is there in a version it accepts, so `--no-deps` is enough."""
-    lines = (project.ROOT / "requirements-colab.txt").read_text(encoding="utf-8").splitlines()
+@pytest.mark.parametrize("name", ["requirements", "requirements-colab", "requirements-past"])
+def test_requirements_are_exact_name_no_host_and_suit_the_package(name):
+    lines = (project.ROOT / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+    assert all(re.match(r"[\w.-]+(\[[\w,-]+\])?==\S+( ; .*)?$", line) for line in lines)
     versions = dict(line.split(" ;")[0].split("==") for line in lines)
-    for requirement in map(Requirement, PYPROJECT["project"]["dependencies"]):
-        assert requirement.name in versions, requirement
+    package = tomllib.loads(project.PYPROJECT.read_text(encoding="utf-8"))["project"]
+    for requirement in map(Requirement, package["dependencies"]):
         assert versions[requirement.name] in requirement.specifier

@@ -1,54 +1,95 @@
-"""The studies of chapters 6 and 7 from end to end, with a few steps and a few images: all that is stored comes out."""
-
-from __future__ import annotations
+"""The experiments: each study from end to end with tiny models, and what is made, skipped and verified."""
 
 import functools
 import json
-import math
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
-import studies
+import torch
+from fake_sweep import fake_run
 
-from vqvae_lib import ImageDataset, draw_glyphs
-from vqvae_lib.stored import stored_studies
-
-KINDS = ("prior", "longer", "best", "classes", "vae", "collapse")
+from vqvae_book import experiments, studies
+from vqvae_book import sample_quality as quality
+from vqvae_book.results import Result, stored_studies
+from vqvae_book.studies import Experiment
+from vqvae_lib import ImageDataset, VQVAEConfig, draw_glyphs
 
 
 @pytest.fixture
 def small(monkeypatch, tmp_path):
-    """Two steps of each training, drawn digits, twenty-four samples; nothing kept outside the test's folder."""
-    train, test = (ImageDataset(*draw_glyphs("0123456789", n, seed=seed), "glyphs") for n, seed in ((256, 0), (64, 1)))
-    monkeypatch.setattr(studies, "data", lambda: (train, test))
-    monkeypatch.setattr(studies, "DRAWN", 24)
-    monkeypatch.setattr(studies, "STEPS", dict.fromkeys(studies.STEPS, 2))
-    monkeypatch.setattr(studies, "train_classifier", functools.partial(studies.train_classifier, steps=2))
+    """Drawn digits, a few samples, small models, nothing kept outside the test's folder."""
+    parts = tuple(ImageDataset(*draw_glyphs("0123456789", n, seed=n), "glyphs") for n in (128, 32))
+    for module in (studies, experiments):
+        monkeypatch.setattr(module, "data", lambda: parts)
+    for name in ("halves", "classifier"):  # without what they keep
+        monkeypatch.setattr(studies, name, functools.cache(getattr(studies, name).__wrapped__))
+    monkeypatch.setattr(studies, "DRAWN", 12)
+    monkeypatch.setattr(studies, "VQVAEConfig", functools.partial(VQVAEConfig, hidden_dim=8, batch_size=32))
+    monkeypatch.setattr(quality, "train_classifier", functools.partial(quality.train_classifier, steps=1))
     monkeypatch.setenv("VQVAE_CACHE", str(tmp_path / "cache"))
-    for kept in (studies.halves, studies.judge):
-        kept.cache_clear()
-    yield
-    for kept in (studies.halves, studies.judge):
-        kept.cache_clear()
 
 
-def finite(value: object) -> bool:
-    """Whether a number, or all numbers of a list or a dictionary, are finite."""
-    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
-    return math.isfinite(value) if parts is None else all(map(finite, parts))
-
-
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["prior", "longer", "best", "classes", "vae", "collapse"])
 def test_a_study_from_end_to_end(small, tmp_path, kind):
-    name = next(name for name in studies.studies() if name.startswith(kind))
-    study = studies.studies()[name]()
-    assert study.name == name
-    assert finite(study.numbers) and finite(study.history)
-    assert all(images.isfinite().all() and 0 <= images.min() <= images.max() <= 1 for images in study.pictures.values())
-    study.write(tmp_path)
-    [again] = stored_studies(name, tmp_path)
-    [committed] = stored_studies(name)
-    assert again.numbers.keys() == committed.numbers.keys()
-    assert again.history.keys() == committed.history.keys()
-    # Whether anything was mistaken, and so is shown, depends on the training.
-    assert again.pictures.keys() | {"mistaken"} == committed.pictures.keys() | {"mistaken"}
-    assert json.dumps(again.settings | {"steps": 0}) == json.dumps(committed.settings | {"steps": 0})
+    name, study = next(item for item in studies.studies().items() if item[0].startswith(kind))
+    choices = study.make.keywords | {"steps": dict.fromkeys(study.settings["steps"], 1)}
+    for what, fields in (("prior", {"hidden_dim": 8, "layers": 1}), ("vae", {"hidden_dim": 8, "decoder_layers": 1})):
+        choices |= {what: replace(choices[what], batch_size=32, **fields)} if what in choices else {}
+    again = Result.read(Result(name, study.settings, provenance={}, **study.make.func(**choices)).write(tmp_path))
+    assert json.dumps([again.numbers, again.history], allow_nan=False)
+    assert all(0 <= images.min() <= images.max() <= 1 for images in again.pictures.values())
+    [stored] = stored_studies(name)
+    for part in ("numbers", "history", "pictures"):  # whether anything was mistaken depends on the training
+        assert getattr(again, part).keys() | {"mistaken"} == getattr(stored, part).keys() | {"mistaken"}
+
+
+def test_swapped_is_the_cost_under_the_latent_of_another_image():
+    # The latent is the image's place; an image costs the distance from its own place to the latent's.
+    model = SimpleNamespace(draw_latent=lambda x: x, distortion=lambda x, z: {"distortion": (x - z).abs()})
+    # Two parts of 500, each turned by one.
+    assert studies.swap(model, torch.arange(1000.0)) == pytest.approx((0, (499 * 1 + 499) / 500))
+
+
+def test_a_run_is_a_model_trained_and_measured(small, monkeypatch):
+    monkeypatch.setattr(experiments, "best_device", lambda: "cpu")
+    run = experiments.runs()["sweep-K0004-b0.25-seed1"]
+    config = VQVAEConfig(hidden_dim=8, num_embeddings=4, batch_size=32, seed=1, device="cpu")
+    made = experiments.perform("tiny-seed1", run._replace(make=functools.partial(experiments.train, config, 3, None)))
+    assert (made.settings, made.history["step"]) == (run.settings, [1, 2, 3])
+    assert (made.provenance["data"], int(made.usage.sum())) == ("glyphs", 32 * 49)
+
+
+@pytest.fixture
+def three(small, monkeypatch, tmp_path) -> list[str]:
+    """Three experiments with an error of 1, one seed each; the names of those that were done."""
+    done = []
+
+    def make(run: Result) -> dict:
+        done.append(run.name)
+        return {"numbers": {"MSE": 1.0}, "history": {}, "pictures": {}}
+
+    runs = [fake_run(4, 0.25, seed) for seed in range(3)]
+    known = {run.name: Experiment(tmp_path, run.settings, functools.partial(make, run)) for run in runs}
+    monkeypatch.setattr(experiments, "experiments", lambda: known)
+    return done
+
+
+def test_what_is_missing_or_out_of_date_is_made_and_nothing_else(three, tmp_path, capsys):
+    fake_run(4, 0.25, 1).write(tmp_path)
+    replace(fake_run(4, 0.25, 2), settings={"seed": 2}).write(tmp_path)
+    missing = ["sweep-K0004-b0.25-seed0", "sweep-K0004-b0.25-seed2"]
+    assert experiments.main(["--list"]) == 0 and capsys.readouterr().out.split() == missing
+    for asked, done in ((["other"], []), ([], missing), ([], missing)):
+        assert experiments.main(asked) == 0 and three == done
+
+
+# By seed, the errors that are stored.
+STORED = [({}, 2), ({0: 1}, 2), ({1: 2, 2: 3}, 2), ({0: 1, 1: 2}, 0), ({0: 2, 1: 3, 2: 4}, 0), ({0: 5, 1: 6, 2: 7}, 1)]
+
+
+@pytest.mark.parametrize(("errors", "status"), STORED)
+def test_a_result_is_verified_where_it_and_another_seed_are_stored(three, tmp_path, errors, status):
+    for seed, error in errors.items():
+        replace(fake_run(4, 0.25, seed), numbers={"MSE": error}).write(tmp_path)
+    assert experiments.main(["--verify", "sweep-K0004-b0.25-seed0"]) == status

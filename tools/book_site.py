@@ -6,19 +6,18 @@ repository lives: without an address there are none of them, rather than links t
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 from html import escape
 
-from project import repository, site_address
+from project import STATIC, repository, site_address
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
-SOCIAL_CARD = "_static/social-card.png"
 # Of pages that have no text of their own, the index and the search.
 DESCRIPTION = "The vector-quantized variational autoencoder, from its equations to a trained codebook, in PyTorch."
 NOTEBOOK_LINK = re.compile(r'href="([\w./-]+)\.ipynb(?=["#])')
-PLAIN_CODE = re.compile(r'<span class="(?:n|p|w)">([^<]*)</span>')  # names, punctuation, spaces
 SPECIAL = re.compile(r"(``.*?``)|[|*]")
 
 
@@ -34,15 +33,20 @@ def add_links(app: Sphinx, config: Config) -> None:
             "launch_buttons": {"colab_url": "https://colab.research.google.com"},
         }
     if site := site_address():
-        config.html_baseurl = site
-        config.ogp_site_url = site
-        config.ogp_image = SOCIAL_CARD
+        config.html_baseurl = config.ogp_site_url = site
+        config.ogp_image = "_static/social-card.png"
         config.sitemap_url_scheme = "{link}"
         config.sitemap_excludes = ["search.html", "genindex.html"]
 
 
-def add_to_page(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: object) -> None:
-    """Describe a page that nothing else describes; link the whole book as a PDF where the build makes one."""
+def mend_page(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: object) -> None:
+    """Describe a page that nothing else describes; link the book as a PDF where the build makes one; mend links."""
+
+    def mend(found: re.Match) -> str:  # a link to a notebook that a cell has printed becomes one to its page
+        page = posixpath.normpath(posixpath.join(posixpath.dirname(pagename), found[1]))
+        return f'href="{found[1]}.html' if page in app.env.found_docs else found[0]
+
+    context["body"] = NOTEBOOK_LINK.sub(mend, context.get("body", ""))
     tags = context.get("metatags", "")
     if 'name="description"' not in tags:
         text = escape(f"{context.get('title', 'Search')}. {DESCRIPTION}")
@@ -57,21 +61,6 @@ def add_to_page(app: Sphinx, pagename: str, templatename: str, context: dict, do
             group["buttons"].append(link)
 
 
-def mend_links(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: object) -> None:
-    """Turn links to notebooks that a cell has printed, `02_quantizer.ipynb`, into links to their pages."""
-
-    def mend(found: re.Match) -> str:
-        page = posixpath.normpath(posixpath.join(posixpath.dirname(pagename), found[1]))
-        return f'href="{found[1]}.html' if page in app.env.found_docs else found[0]
-
-    context["body"] = NOTEBOOK_LINK.sub(mend, context.get("body", ""))
-
-
-def lighten_code(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: object) -> None:
-    """Take the marks off that part of code which is coloured like all text: a third of a chapter's bytes."""
-    context["body"] = PLAIN_CODE.sub(r"\1", context.get("body", ""))
-
-
 def mend_docstring(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
     """Keep the bars of norms, ``||z||``, and the star of ``*spatial``: reStructuredText has other uses for them."""
     if lines[0].startswith("Alias for field number"):  # of named tuples: says nothing
@@ -79,19 +68,12 @@ def mend_docstring(app: Sphinx, what: str, name: str, thing: object, options: ob
     lines[:] = [SPECIAL.sub(lambda found: found[1] or "\\" + found[0], line) for line in lines]
 
 
-def mend_signature(app: Sphinx, what: str, name: str, thing: object, options: object, text: str, result: str) -> tuple:
-    """Drop a mark that Sphinx leaves in the signatures of dataclasses, ``~typing.Literal``."""
-    return text and text.replace("~typing.", ""), result
-
-
 def setup(app: Sphinx) -> dict[str, bool]:
-    app.connect("config-inited", add_links)
+    os.environ |= STATIC  # for kernels, where Jupyter Book executes the notebooks itself
     app.add_config_value("book_pdf", "", "html")  # its path in the site; set by build.py, which makes it afterwards
-    app.connect("html-page-context", mend_links)
-    app.connect("html-page-context", lighten_code)
-    app.connect("html-page-context", add_to_page, priority=502)  # after the theme, which makes the menu of downloads
+    app.connect("config-inited", add_links)
+    app.connect("html-page-context", mend_page, priority=502)  # after the theme, which makes the menu of downloads
     app.connect("autodoc-process-docstring", mend_docstring, priority=400)  # before napoleon, which writes stars
-    app.connect("autodoc-process-signature", mend_signature)
     if site_address():
         app.setup_extension("sphinx_sitemap")  # it can't do without an address
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -2,16 +2,16 @@
 
     python tools/build.py test                   execute every notebook
     python tools/build.py site                   execute what has no up-to-date execution, then build the site
-    python tools/build.py test --only NOTEBOOK   execute one, in executed/alone, beside the site's own
+    python tools/build.py test --only NOTEBOOK   execute some, in executed/alone, beside the site's own
 
-Notebooks are executed by nbmake in copies below `executed/book` (nbmake ignores what lies in a folder named `_build`);
-the site is built from those copies with execution off, so what was tested is what is read. A stamp per notebook says
-what its execution depended on.
+Notebooks are executed in copies below `executed/book`, and the site is built from those. Each copy says what its
+execution depended on: the library, and of the book's own package the modules that it imports.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -19,21 +19,21 @@ import platform
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import chromium
+import nbformat
 import pdf
-import pytest
 import vendor
 import yaml
-from notebooks import nameless_pictures, published, read
-from project import ROOT, chapters, step
+from notebooks import published, read
+from project import ROOT, STATIC, chapters, imports
 
 EXECUTED = ROOT / "executed"
 BOOK = EXECUTED / "book"
-SOURCES = ("_config.yml", "_toc.yml", "pyproject.toml", "assets", "tools", "chapters")
-SECONDS_PER_CELL = 600
-MOST_WORKERS = 4  # each holds a kernel with the data and a model or two, about 2 GB
+MOST_WORKERS = 4  # each holds a kernel of about 2 GB
 TIMES = "<!-- times of chapters -->"  # in how_checked.ipynb
 
 
@@ -44,181 +44,156 @@ def data_listing() -> list[tuple[str, int]]:
     return sorted((path.name, path.stat().st_size) for path in root.glob("*/raw/*-ubyte*"))
 
 
-def code_key(*notebooks: Path) -> str:
-    """A hash of the code that an execution depends on: the notebook, the library and its environment."""
+def book_modules(notebook: Path, root: Path = ROOT) -> dict[str, Path]:
+    """Modules of `vqvae_book` that a notebook imports, directly or through others, and their files."""
+    waiting, found = set(), {}
+    for cell in read(notebook).cells:
+        with contextlib.suppress(SyntaxError):  # of a magic, of what is meant to fail, of Markdown
+            waiting |= imports(cell.source)
+    while waiting:
+        name = waiting.pop()
+        stem, above = root.joinpath(*name.split(".")), name.rpartition(".")[0]
+        file = next((path for path in (stem / "__init__.py", stem.with_suffix(".py")) if path.is_file()), None)
+        if file and name not in found and stem.is_relative_to(root / "vqvae_book"):
+            found[name] = file
+            waiting |= {above, *imports(file.read_text(encoding="utf-8"), name if file.parent == stem else above)}
+    return found
+
+
+def code_key(notebook: Path, root: Path = ROOT) -> str:
+    """A hash of the code and the stored results that an execution depends on."""
+    modules = book_modules(notebook, root)
+    files = [notebook, root / "requirements.txt", *(root / "vqvae_lib").glob("*.py"), *modules.values()]
+    files += [page for file in modules.values() if (page := file.with_suffix(".html")).exists()]
+    if "vqvae_book.results" in modules:  # what imports that reads the stored files
+        files += [path for path in (root / "vqvae_book").rglob("*") if path.suffix in {".json", ".npz"}]
     digest = hashlib.sha256(platform.python_version().encode())
-    library = sorted(path for path in (ROOT / "vqvae_lib").rglob("*") if path.suffix in {".py", ".html"})
-    for path in [*notebooks, ROOT / "requirements.txt", *library]:
-        digest.update(path.read_bytes())
+    for path in sorted(files):
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
 
-def key(notebook: Path) -> str:
+def key(notebook: Path, root: Path = ROOT) -> str:
     """A hash of all that an execution of the notebook depends on: code, stored results, data and mode."""
     listing = data_listing()
     # With data on disk it makes no difference whether the stand-in is forbidden.
     stand_in = None if listing else os.environ.get("VQVAE_STAND_IN")
-    stored = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted((ROOT / "vqvae_lib").rglob("*.json"))]
-    facts = [code_key(notebook), stored, listing, stand_in, os.environ.get("VQVAE_QUICK")]
+    facts = [code_key(notebook, root), listing, stand_in, os.environ.get("VQVAE_QUICK")]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-
-class Progress:
-    """Pytest plugin that prints a line for each notebook and keeps the seconds of those that passed."""
-
-    def __init__(self, book: Path) -> None:
-        self.book = book
-        self.passed: dict[Path, float] = {}
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.when == "call":
-            print(f"\n==> {report.fspath}: {report.outcome} in {report.duration:.1f} s", flush=True)
-            if report.passed:
-                self.passed[self.book / report.fspath] = report.duration
-
-
-def stamp_of(target: Path, book: Path) -> Path:
-    """Where it is kept what the execution of a copy depended on, and how long it took."""
-    return book / "stamps" / f"{target.stem}-{len(target.parts)}.json"
 
 
 def prepare(book: Path) -> None:
     """Copy all sources but the notebooks into `book`, and remove what is no longer among them."""
     book.mkdir(parents=True, exist_ok=True)
-    for name in SOURCES:
-        source, target = ROOT / name, book / name
-        if source.is_dir():
-            if name != "chapters":
-                shutil.rmtree(target, ignore_errors=True)
-            ignore = shutil.ignore_patterns("*.ipynb", ".ipynb_checkpoints", "__pycache__")
-            shutil.copytree(source, target, dirs_exist_ok=True, ignore=ignore)
-        else:
-            shutil.copyfile(source, target)
     for path in (book / "chapters").rglob("*"):
         if path.is_file() and not (ROOT / path.relative_to(book)).exists():
             path.unlink()
+    for name in ("assets", "tools", "chapters"):
+        ignore = shutil.ignore_patterns("*.ipynb", ".ipynb_checkpoints", "__pycache__")
+        shutil.copytree(ROOT / name, book / name, dirs_exist_ok=True, ignore=ignore)
+    for name in ("_config.yml", "_toc.yml", "pyproject.toml"):
+        shutil.copyfile(ROOT / name, book / name)
+
+
+def run(path: Path) -> str:
+    """Execute a notebook in place with nbmake, write into it how long that took; return what went wrong, or ""."""
+    start = time.perf_counter()
+    options = ["-q", "-p", "no:cacheprovider", "--nbmake", "--nbmake-timeout=600", "--overwrite"]
+    done = subprocess.run([sys.executable, "-m", "pytest", *options, path], capture_output=True, text=True, cwd=ROOT)
+    seconds, fault = time.perf_counter() - start, done.stdout + done.stderr if done.returncode else ""
+    notebook = read(path)
+    notebook.metadata.execution = {"seconds": seconds}
+    nbformat.write(notebook, path)
+    print(f"==> {path.name}: {fault or 'passed'}, {seconds:.1f} s", flush=True)
+    return fault
 
 
 def execute(notebooks: list[Path], book: Path, fresh: bool) -> int:
     """Execute notebooks in `book`, all where `fresh`, else those without an up-to-date execution; an exit status."""
     prepare(book)
-    targets = {book / path.relative_to(ROOT): path for path in notebooks}
-    stamps = {target: stamp_of(target, book) for target in targets}
-    stale = []
-    for target, source in targets.items():
-        stamp = stamps[target]
-        done = target.exists() and stamp.exists() and json.loads(stamp.read_text())["key"] == key(source)
-        if done and not fresh:
+    started = {}  # what is to be executed, its source, and the code that it is to be executed with
+    for source in notebooks:
+        target = book / source.relative_to(ROOT)
+        if not fresh and target.exists() and read(target).metadata.get("execution", {}).get("key") == key(source):
             continue
-        stamp.unlink(missing_ok=True)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(published(source), encoding="utf-8", newline="\n")
-        stale.append(target)
-    print(f"==> {len(stale)} of {len(targets)} notebooks to execute", flush=True)
-    if not stale:
-        return 0
-    started = {target: code_key(targets[target]) for target in stale}
-    # Trained models are shared between chapters, but only those that this very library trained.
-    runs = book / "runs"
+        started[target] = source, code_key(source)
     if fresh:
-        shutil.rmtree(runs, ignore_errors=True)
-    os.environ["VQVAE_CACHE"] = str(runs / code_key()[:16])
-    os.environ["VQVAE_STATIC"] = "1"  # what is executed here is read on pages with no kernel behind them
-    progress = Progress(book)
-    options = ["--nbmake", "--overwrite", f"--nbmake-timeout={SECONDS_PER_CELL}", "-p", "no:cacheprovider"]
+        shutil.rmtree(book / "runs", ignore_errors=True)
     # Two notebooks at a time with a thread each are done sooner than one after the other with two threads each.
-    workers = min(len(stale), MOST_WORKERS, os.cpu_count() or 1)
+    workers = max(1, min(len(started), MOST_WORKERS, os.cpu_count() or 1))
     if workers > 1:
-        options += ["-n", str(workers), "--maxschedchunk=1"]
         os.environ["OMP_NUM_THREADS"] = str((os.cpu_count() or 1) // workers)
-    status = pytest.main([*options, f"--rootdir={book}", *map(str, stale)], plugins=[progress])
-    for target, seconds in progress.passed.items():
-        nameless = nameless_pictures(read(target))
-        if nameless:
-            print(
-                f"{target.relative_to(book)}: pictures without alternative text in the cells {nameless}",
-                file=sys.stderr,
-            )
-            status = status or 1
+    # Chapters share trained models, each under a name that says what it depends on.
+    os.environ |= STATIC | {"VQVAE_CACHE": str(book / "runs")}
+    with ThreadPoolExecutor(workers) as pool:
+        failed = {target for target, fault in zip(started, pool.map(run, started), strict=True) if fault}
+    for target, (source, code) in started.items():
         # Code edited during the run is not what was executed. Data is looked at now: the run may have downloaded it.
-        elif started[target] == code_key(targets[target]):
-            stamps[target].parent.mkdir(exist_ok=True)
-            stamps[target].write_text(json.dumps({"key": key(targets[target]), "seconds": round(seconds, 1)}))
-    return int(status)
+        if target not in failed and code == code_key(source):
+            page = read(target)
+            page.metadata.execution["key"] = key(source)
+            nbformat.write(page, target)
+    print(f"{len(started) - len(failed)} passed, {len(failed)} failed, {len(notebooks) - len(started)} skipped")
+    return 1 if failed else 0
 
 
-def fill_times(book: Path) -> None:
-    """Put the seconds that each notebook took into the executed page that has a place for them."""
-    page = book / "chapters" / "how_checked.ipynb"
-    rows = ["## Time of each notebook", "", "| notebook | seconds |", "| --- | --- |"]
+def finish(book: Path) -> None:
+    """Put the seconds that each notebook took into the page that has a place for them; cut paths off errors."""
+    rows = [TIMES, "", "## Time of each notebook", "", "| notebook | seconds |", "| --- | --- |"]
     for path in chapters(book):
-        seconds = json.loads(stamp_of(path, book).read_text())["seconds"]
+        seconds = read(path).metadata.execution["seconds"]
         rows.append(f"| {path.relative_to(book / 'chapters').with_suffix('')} | {seconds:.0f} |")
-    cells = json.loads(page.read_text(encoding="utf-8"))
-    for cell in cells["cells"]:
-        text, place, _ = "".join(cell["source"]).partition(TIMES)
-        if place:  # what an earlier build has put behind the comment goes
-            cell["source"] = text + "\n".join([place, "", *rows])
-    page.write_text(json.dumps(cells, indent=1) + "\n", encoding="utf-8")
-
-
-def shorten_errors(book: Path) -> None:
-    """Leave of each error that a page shows its name and message: where it was raised is a matter of this machine."""
     for path in chapters(book):
-        page = json.loads(path.read_text(encoding="utf-8"))
-        outputs = [output for cell in page["cells"] for output in cell.get("outputs", ())]
-        errors = [output for output in outputs if output["output_type"] == "error"]
-        for output in errors:
-            output["traceback"] = [f"{output['ename']}: {output['evalue']}"]
-        if errors:
-            path.write_text(json.dumps(page, indent=1) + "\n", encoding="utf-8")
+        page = read(path)
+        for cell in page.cells:
+            text, place, _ = cell.source.partition(TIMES)
+            if place and cell.cell_type == "markdown":  # what an earlier build has put behind the comment goes
+                cell.source = text + "\n".join(rows)
+            for output in cell.get("outputs", ()):
+                if output.output_type == "error":
+                    output.traceback = [f"{output.ename}: {output.evalue}"]
+        nbformat.write(page, path)
+
+
+def make_pages(book: Path, output: Path, **config: str) -> int:
+    """Build the pages of a prepared book, notebooks as they are and warnings as errors, in output/_build/html."""
+    settings = yaml.safe_load((book / "_config.yml").read_text(encoding="utf-8"))
+    settings["execute"]["execute_notebooks"] = "off"
+    settings["sphinx"]["config"] |= config
+    (book / "_config.yml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+    program = shutil.which("jupyter-book", path=Path(sys.executable).parent)
+    shutil.rmtree(output / "_build" / "html", ignore_errors=True)  # pages that are no longer in the book
+    options = ["--path-output", str(output), "-n", "-W", "--keep-going", "--all", "-q"]
+    return subprocess.run([program, "build", str(book), *options], cwd=output).returncode
 
 
 def site() -> int:
-    """Build the site from the executed copies, warnings as errors, and print it as a PDF where there is a browser."""
-    fill_times(BOOK)
-    shorten_errors(BOOK)
+    """Build the site from the executed copies, and print it as a PDF where there is a browser."""
+    finish(BOOK)
     path = chromium.find()
-    config = yaml.safe_load((BOOK / "_config.yml").read_text(encoding="utf-8"))
-    config["execute"]["execute_notebooks"] = "off"
-    config["sphinx"]["config"]["book_pdf"] = pdf.NAME if path else ""
-    (BOOK / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-    jupyter_book = shutil.which("jupyter-book", path=Path(sys.executable).parent)
-    command = [jupyter_book, "build", str(BOOK), "--path-output", str(ROOT), "-n", "-W", "--keep-going", "--all", "-q"]
-    shutil.rmtree(pdf.SITE, ignore_errors=True)  # pages that are no longer in the book
-    status = subprocess.run(command, cwd=ROOT).returncode
-    if status:
-        return status
-    if path:
-        with step(f"printing {pdf.NAME}"), chromium.launch(path) as browser:
+    status = make_pages(BOOK, ROOT, book_pdf=pdf.NAME if path else "")
+    if path and not status:
+        with chromium.launch(path) as browser:
             pdf.make(browser)
-    else:
-        print(f"==> no PDF, and no link to one: there is no browser here. {chromium.REMEDY}.")
-    print(f"The book is at {ROOT / '_build' / 'html' / 'index.html'}")
-    return 0
+    print(f"The book is at {pdf.SITE / 'index.html'}", f"There is no PDF. {chromium.REMEDY}" * (not path), sep="\n")
+    return status
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=["test", "site"])
-    parser.add_argument("--only", type=Path, help="one notebook")
+    parser.add_argument("--only", type=Path, nargs="+", metavar="NOTEBOOK")
     arguments = parser.parse_args()
-    if arguments.action == "site" and os.environ.get("VQVAE_QUICK"):
-        print(
-            "VQVAE_QUICK shortens training and is never published. Remedy: unset it and build again.", file=sys.stderr
-        )
-        return 2
     if arguments.only:
-        with step(f"executing {arguments.only}"):
-            return execute([arguments.only.resolve()], EXECUTED / "alone", fresh=True)
-    if arguments.action == "site":
-        vendor.fetch()  # before the sources are copied
-    with step("executing the chapters"):
-        status = execute(chapters(), BOOK, fresh=arguments.action == "test")
-    if status or arguments.action == "test":
-        return status
-    with step("building the site"):
-        return site()
+        return execute([path.resolve() for path in arguments.only], EXECUTED / "alone", fresh=True)
+    if arguments.action == "test":
+        return execute(chapters(), BOOK, fresh=True)
+    if os.environ.get("VQVAE_QUICK"):
+        sys.exit("VQVAE_QUICK shortens training, and is never published. Remedy: unset it and build again")
+    vendor.fetch()  # before the sources are copied
+    return execute(chapters(), BOOK, fresh=False) or site()
 
 
 if __name__ == "__main__":

@@ -1,17 +1,35 @@
-// What check_site.py asks of a page: what it says of itself, where its links lead, where links to it may lead.
+// What check_site.py asks of a page: what is wrong with it, where its links lead, where links to it may lead.
 () => {
-  const content = (selector, name) => document.querySelector(selector)?.getAttribute(name)?.trim() ?? "";
-  return {
-    heads: [...document.querySelectorAll("h1")].filter((head) => head.checkVisibility()).length,
+  const all = (selector) => [...document.querySelectorAll(selector)];
+  const content = (selector, name) => document.querySelector(selector)?.getAttribute(name)?.trim();
+  const said = {
     lang: document.documentElement.lang,
     title: document.title.trim(),
     description: content('meta[name="description"]', "content"),
     favicon: content('link[rel~="icon"]', "href"),
-    unset: [...document.querySelectorAll(".math")]
-      .filter((math) => !math.querySelector("mjx-container") || math.querySelector('[data-mjx-error], [fill="red"]'))
-      .map((math) => math.textContent.trim().slice(0, 100)),
-    widgets: document.querySelector(".jupyter-widgets, [type*='widget-view'], .vq-playground") !== null,
-    links: [...document.querySelectorAll("a[href]")].map((link) => link.href),
-    anchors: [...document.querySelectorAll("[id], a[name]")].flatMap((target) => [target.id, target.name].filter(Boolean)),
+  };
+  const widgets = document.querySelector(".jupyter-widgets, [type*='widget-view'], .vq-playground") !== null;
+  // Bytes of what the page loads and does not share with the others.
+  const loaded = ["navigation", "resource"].flatMap((kind) => performance.getEntriesByType(kind));
+  const own = loaded.filter(({ name }) => !/_static\/|searchindex\.js/.test(name));
+  const weight = own.reduce((sum, { decodedBodySize }) => sum + decodedBodySize, 0);
+  const heads = all("h1").filter((head) => head.checkVisibility()).length;
+  const isSet = (math) => math.querySelector("mjx-container") && !math.querySelector('[data-mjx-error], [fill="red"]');
+  const isCut = (code) => code.checkVisibility() && code.scrollWidth > code.clientWidth;
+  const start = (element) => element.textContent.trim().slice(0, 100);
+  return {
+    faults: [
+      ...(heads === 1 ? [] : [`${heads} headings of the first level instead of one`]),
+      ...(weight <= (widgets ? 1_500_000 : 600_000) ? [] : [`weighs ${Math.round(weight / 1000)} KB`]),
+      ...Object.keys(said).filter((name) => !said[name]).map((name) => `no ${name}`),
+      ...all(".math").filter((math) => !isSet(math)).map((math) => `an equation is not set: ${start(math)}`),
+      ...all(".cell_input pre, .cell_output .highlight-python pre").filter(isCut).map((code) => `code is cut off: ${start(code)}`),
+      // Sphinx takes a picture's file name where nothing else is said of it.
+      ...all("img").filter(({ alt }) => /_images\//.test(alt)).map(({ alt }) => `a picture without a text: ${alt}`),
+    ],
+    widgets,
+    weight,
+    links: all("a[href]").map((link) => link.href),
+    anchors: all("[id], a[name]").flatMap((target) => [target.id, target.name].filter(Boolean)),
   };
 };

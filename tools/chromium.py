@@ -16,29 +16,19 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
+    "--disable-background-networking --disable-component-update --disable-sync"
+)
 PATIENCE = 120_000  # ms, for a page on a busy machine
 REMEDY = "Remedy: install Chromium (Debian: apt-get install chromium) or name one in VQVAE_BROWSER"
+QuietHandler = type("QuietHandler", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
 
 
 def find() -> str | None:
-    """The browser that `VQVAE_BROWSER` names, else the first on PATH, else None.
-
-    Raises:
-        FileNotFoundError: the browser that is named is not there.
-    """
-    named = os.environ.get("VQVAE_BROWSER")
-    if named and not Path(named).exists():
-        raise FileNotFoundError(f"VQVAE_BROWSER is {named}, and no file is there. {REMEDY}.")
+    """The browser that `VQVAE_BROWSER` names, which has to be there, else the first on PATH, else None."""
+    if named := os.environ.get("VQVAE_BROWSER"):
+        Path(named).stat()
     return named or next(filter(None, map(shutil.which, NAMES)), None)
 
 
@@ -48,14 +38,9 @@ def launch(path: str) -> Iterator[Browser]:
     from playwright.sync_api import sync_playwright  # imported only where a browser is used
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS.split())
         yield browser
         browser.close()
-
-
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
 
 
 @contextmanager

@@ -1,10 +1,9 @@
-"""Make the environments of the book: `.venv` for building and testing it, `.venv-colab` with Colab's versions,
-and `.venv-bench` with the peers of the benchmarks.
+"""Make the environments of the book.
 
-python tools/environment.py [book|colab|bench]
+    python tools/environment.py [book|bench|colab|past|lowest]
 
-Runs on any Python 3.8 or newer with nothing installed. An environment is stamped with a hash of the files that define
-it, so a second run ends at once.
+`.venv` builds and tests it; the others have the benchmarks' peers, Colab's versions, those of Colab's past, and the
+lowest that pyproject.toml allows. Runs on any Python from 3.8. uv does the work; pip installs it where it is missing.
 """
 
 from __future__ import annotations
@@ -19,69 +18,42 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = "Scripts" if os.name == "nt" else "bin"
-# name: (folder, Python versions, most wanted first, defining files, whether the package is installed too)
+BOOK = sys.executable if (3, 11) <= sys.version_info[:2] <= (3, 13) else "3.12"
+# name: (folder, Python, what uv is asked to install)
 ENVIRONMENTS = {
-    "book": (".venv", ("3.12", "3.11", "3.13"), ("requirements.txt", "pyproject.toml"), True),
-    "bench": (".venv-bench", ("3.12", "3.11", "3.13"), ("benchmarks/requirements.txt", "requirements.txt"), True),
-    # Colab's package is brought in by each notebook's first cell: that is what the check is about.
-    "colab": (".venv-colab", ("3.13",), ("requirements-colab.txt",), False),
+    "book": (".venv", BOOK, "-r requirements.txt -e ."),
+    "bench": (".venv-bench", BOOK, "-r benchmarks/requirements.txt -e ."),
+    # Here the package is brought in by each notebook's first cell: that is what the check is about.
+    "colab": (".venv-colab", "3.13", "-r requirements-colab.txt"),
+    "past": (".venv-past", "3.12", "-r requirements-past.txt -e ."),
+    "lowest": (".venv-lowest", "3.11", "--resolution lowest-direct --group tests -e ."),
 }
 
 
-def version(python):
-    """The "major.minor" of an interpreter, or "" where it does not start (a pyenv shim without a version, say)."""
-    code = "import sys; print('%d.%d' % sys.version_info[:2])"
-    try:
-        done = subprocess.run([str(python), "-c", code], capture_output=True, text=True, timeout=60)
-    except OSError:
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def find_python(wanted):
-    """The first interpreter of a wanted version: the running one, on PATH, of pyenv, of uv."""
-    if version(sys.executable) in wanted:
-        return sys.executable
-    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    for number in wanted:
-        candidates = [shutil.which("python" + number), *sorted(pyenv.glob(number + ".*/bin/python"))]
-        if shutil.which("uv"):
-            found = subprocess.run(["uv", "python", "find", number], capture_output=True, text=True)
-            candidates.append(found.stdout.strip())
-        for candidate in filter(None, candidates):
-            if version(candidate) == number:
-                return candidate
-    sys.exit(
-        "No Python of version {} was found on PATH, in pyenv or through uv. Remedy: install one, from python.org, "
-        "with `uv python install {}`, or with your system's packages.".format(" or ".join(wanted), wanted[0])
-    )
+def find_uv():
+    """The uv on PATH, else one of our own."""
+    own = ROOT / ".venv-uv" / BIN
+    if not (shutil.which("uv") or shutil.which("uv", path=own)):
+        subprocess.run([sys.executable, "-m", "venv", own.parent], check=True)
+        subprocess.run([own / "python", "-m", "pip", "install", "-qq", "uv"], check=True)
+    return shutil.which("uv") or shutil.which("uv", path=own)
 
 
 def main():
-    name = sys.argv[1] if len(sys.argv) > 1 else "book"
-    folder, wanted, files, package = ENVIRONMENTS[name]
-    venv, stamp = ROOT / folder, ROOT / folder / "book-stamp.txt"
-    python = venv / BIN / ("python.exe" if os.name == "nt" else "python")
-    digest = hashlib.sha256(b"".join((ROOT / file).read_bytes() for file in files)).hexdigest()
-    if stamp.exists() and stamp.read_text() == digest and python.exists():
+    folder, python, install = ENVIRONMENTS[sys.argv[1] if len(sys.argv) > 1 else "book"]
+    stamp, words = ROOT / folder / "book-stamp.txt", install.split()
+    files = ["pyproject.toml", "requirements.txt", *(word for word in words if word.endswith(".txt"))]
+    digest = hashlib.sha256(install.encode() + b"".join((ROOT / file).read_bytes() for file in files)).hexdigest()
+    if stamp.exists() and stamp.read_text() == digest:
         return
-    start, uv = time.perf_counter(), shutil.which("uv")
-    print(
-        "==> installing into {} with {} (some minutes the first time)".format(folder, "uv" if uv else "pip"), flush=True
-    )
-    if not python.exists():
-        base = find_python(wanted)
-        subprocess.run([uv, "venv", "--seed", "-q", "-p", base, venv] if uv else [base, "-m", "venv", venv], check=True)
-    if version(python) not in wanted:
-        sys.exit(
-            "{} holds Python {}, the book needs {}. Remedy: delete {} and run again.".format(
-                folder, version(python) or "(broken)", " or ".join(wanted), folder
-            )
-        )
-    install = [uv, "pip", "install", "-q", "-p", python] if uv else [python, "-m", "pip", "install", "-q"]
-    subprocess.run([*install, "-r", files[0]], cwd=ROOT, check=True)
-    if package:
-        subprocess.run([*install, "--no-deps", "-e", "."], cwd=ROOT, check=True)
+    start, uv = time.perf_counter(), find_uv()
+    print(f"==> installing into {folder} (some minutes the first time)", flush=True)
+    # pyenv's stand-ins for versions that are not chosen would stop uv's search.
+    versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions").glob("3.*/bin")
+    os.environ["PATH"] = os.pathsep.join([*map(str, versions), os.environ["PATH"]])
+    if not stamp.parent.exists():
+        subprocess.run([uv, "venv", "-q", "--seed", "-p", python, folder], cwd=ROOT, check=True)
+    subprocess.run([uv, "pip", "install", "-q", "-p", folder, *words], cwd=ROOT, check=True)
     stamp.write_text(digest)
     print(f"==> done in {time.perf_counter() - start:.0f} s: {folder} is ready", flush=True)
 

@@ -65,13 +65,11 @@ async ({ files, cover, site }) => {
     if (needed > room) wide.style.zoom = room / needed;
   }
   const links = [...article.querySelectorAll('a[href^="#"]')].map((link) => link.getAttribute("href"));
+  const dangling = links.filter((href) => !document.getElementById(decodeURIComponent(href.slice(1))));
+  const unset = [...article.querySelectorAll(".math")]
+    .filter((math) => !math.querySelector("mjx-container") || math.querySelector('[data-mjx-error], [fill="red"]'))
+    .map((math) => `not set: ${math.textContent.trim().slice(0, 100)}`);
   // The titles as they are now set: MathJax gives equations a text of their own.
   article.querySelectorAll(".cover a").forEach((link, i) => (entries[i].title = textOf(link)));
-  return {
-    entries,
-    unset: [...article.querySelectorAll(".math")]
-      .filter((math) => !math.querySelector("mjx-container") || math.querySelector('[data-mjx-error], [fill="red"]'))
-      .map((math) => math.textContent.trim().slice(0, 100)),
-    dangling: links.filter((href) => !document.getElementById(decodeURIComponent(href.slice(1)))),
-  };
+  return { entries, faults: [...unset, ...dangling.map((href) => `leads nowhere: ${href}`)] };
 };

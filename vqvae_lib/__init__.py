@@ -1,62 +1,29 @@
 """A small, tested library for the VQ-VAE.
 
-Modules follow the data's way: config, data, quantizer, model, training, analysis, prior, vae, judge, stored, figures,
-widgets; playground and notebook serve the chapters.
+In the order in which modules build on one another: config, metrics, lookup, quantizer,
+model, data, running, checkpoint, trainer, prior, vae, ar_vae, viz.
 """
 
-from .analysis import (
-    Rate,
-    active_codes,
-    collect_indices,
-    compression_ratio,
-    mse,
-    normalised_mse,
-    psnr,
-    rate,
-    usage_counts,
-)
-from .config import VQVAEConfig, best_device, quick
-from .data import (
-    BatchLoader,
-    DataError,
-    ImageDataset,
-    create_dataloader,
-    data_root,
-    draw_glyphs,
-    draw_scenes,
-    load_images,
-)
-from .figures import visualize_codebook_usage, visualize_reconstruction
-from .model import VQVAE, Decoder, Encoder, ResizeDecoder, VQVAEOutput, receptive_field
-from .prior import (
-    GatedStack,
-    MaskedConv2d,
-    MaskedStack,
-    PixelCNN,
-    PriorConfig,
-    choose_codes,
-    create_code_loader,
-    sampling_distribution,
-)
-from .quantizer import (
-    EMAVectorQuantizer,
-    QuantizerOutput,
-    StraightThrough,
-    VectorQuantizer,
-    code_sums,
-    kmeans,
-    nearest_code,
-    perplexity,
-)
-from .training import (
-    CheckpointError,
-    Trainer,
-    TrainingError,
-    VQVAETrainer,
-    autocast_dtype,
-    learning_rate,
-    load_or_train,
-)
-from .vae import VAE, AutoregressiveVAE, LatentPrior, VAEConfig, binarised, fate, gaussian_kl, reparameterise
+from importlib.metadata import version
 
-__version__ = "0.1.0"
+from ._util import eval_mode, seed_at, seeded
+from .config import TrainConfig, VQVAEConfig, autocast_dtype, best_device, learning_rate
+from .metrics import Rate, active_codes, code_frequency, collect_indices, mse
+from .metrics import normalized_mse, perplexity, psnr, rate, usage_counts
+from .lookup import code_sums, kmeans, nearest_code
+from .quantizer import EMAVectorQuantizer, QuantizerOutput
+from .quantizer import StraightThrough, VectorQuantizer
+from .model import VQVAE, Decoder, Encoder, VQVAEOutput
+from .data import BatchLoader, DataError, ImageDataset
+from .data import create_dataloader, data_root, load_images
+from .standin import draw_glyphs
+from .checkpoint import CheckpointError
+from .trainer import Trainer, TrainingError
+from .vqvae_trainer import VQVAETrainer
+from .prior import GatedLayer, GatedStack, MaskedConv2d, MaskedStack, PixelCNN
+from .prior import PriorConfig, create_code_loader, gate, sampling_distribution
+from .vae import ACTIVE_NATS, VAE, VAEConfig, gaussian_kl, reparameterize
+from .ar_vae import AutoregressiveVAE, LatentPrior
+from .viz import visualize_codebook_usage, visualize_reconstruction
+
+__version__ = version("vqvae_lib")

@@ -1,15 +1,14 @@
-"""One frozen record holds every choice of a run: the model, the codebook, the training, the machine."""
+"""One frozen record holds every choice of a run: model, codebook, training, machine."""
 
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 
-__all__ = ["VQVAEConfig", "best_device", "quick"]
+from ._util import check_choice, check_int, check_number, require
 
 CODEBOOK_UPDATES = ("ema", "gradient")
 INITS = ("data", "uniform")
@@ -18,126 +17,120 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
 def best_device() -> str:
-    """Name the best device of this machine: ``"cuda"``, else ``"mps"`` (Apple), else ``"cpu"``."""
+    """Name the best device here: ``"cuda"``, else ``"mps"`` (Apple), else ``"cpu"``."""
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def quick(steps: int, fewer: int = 20) -> int:
-    """Return ``steps``, or at most ``fewer`` of them where the environment says ``VQVAE_QUICK=1``.
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The choices that every training run has, whatever it trains.
 
-    Quick mode proves that a chapter's code runs; its results are published nowhere.
-    """
-    return min(steps, fewer) if os.environ.get("VQVAE_QUICK") == "1" else steps
-
-
-def require(ok: bool, name: str, value: object, allowed: str) -> None:
-    """Raise ``ValueError`` naming the value and what is allowed, unless ``ok``."""
-    if not ok:
-        raise ValueError(f"{name} = {value!r} is not possible: it must be {allowed}.")
-
-
-def seed_at(seed: int, step: int) -> int:
-    """Make the seed of what is drawn at one step (or in one pass): a run that goes on draws what a whole one draws."""
-    return (seed * 1_000_003 + step) % 2**63  # what torch's generators take
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def check_quantizer(num_embeddings: int, embedding_dim: int, commitment_cost: float) -> None:
-    """Raise ``ValueError`` unless K >= 1, D >= 1 (integers) and beta >= 0 (finite)."""
-    for name, value in (("num_embeddings", num_embeddings), ("embedding_dim", embedding_dim)):
-        require(_is_int(value) and value >= 1, name, value, "an integer of 1 or more")
-    beta = commitment_cost
-    require(_is_number(beta) and beta >= 0, "commitment_cost", beta, "a finite number of 0 or more")
-
-
-def check_codebook(decay: float, restart_threshold: float, init: str) -> None:
-    """Raise ``ValueError`` unless 0 <= decay < 1, 0 <= threshold < 1 and ``init`` is known."""
-    require(_is_number(decay) and 0 <= decay < 1, "decay", decay, "a number in [0, 1)")
-    threshold = restart_threshold
-    require(_is_number(threshold) and 0 <= threshold < 1, "restart_threshold", threshold, "a number in [0, 1)")
-    require(init in INITS, "init", init, f"one of {INITS}")
-
-
-@dataclass(frozen=True)
-class VQVAEConfig:
-    """Every choice of a run. A value out of range raises ``ValueError`` naming field, value and range.
-
-    Attributes:
-        in_channels: channels of the image (1 for MNIST, 3 for colour).
-        hidden_dim: width of the convolutions; even, since the outer layers have half of it.
-        num_embeddings: K, the number of codes.
-        embedding_dim: D, the length of a code.
-        commitment_cost: beta, the weight of ||z_e - sg[e]||^2.
-        codebook_update: ``"ema"`` (moving averages, van den Oord et al. 2017, appendix A.1) or ``"gradient"``.
-        decay: gamma of the moving averages; larger means slower codes.
-        restart_threshold: a code used less than this fraction of the mean use is moved; 0 never moves one.
-        init: where codes start: ``"data"`` (k-means on the first batch) or ``"uniform"`` (U(-1/K, 1/K)).
-        lr: learning rate; the peak of it where the schedule is ``"one_cycle"``.
-        schedule: ``"one_cycle"`` (up and down once over the planned steps) or ``"constant"``.
-        batch_size: images a step.
-        num_epochs: passes over the training set when ``fit`` is given no other number.
-        precision: ``"auto"`` takes what the device is good at; or ``"float32"``, ``"bfloat16"``, ``"float16"``.
-            The quantizer computes in the codebook's own precision whatever stands here.
-        device: ``"cuda"``, ``"mps"`` or ``"cpu"``; the best one present if not given.
-        seed: fixes the weights that ``VQVAETrainer`` draws, the order of the data and the restarts. A ``VQVAE`` made
-            without it takes its weights from torch's global generator.
+    A value out of range raises ``ValueError``. NumPy's values are kept as Python's.
     """
 
-    in_channels: int = 1
-    hidden_dim: int = 128
-    num_embeddings: int = 512
-    embedding_dim: int = 64
-    commitment_cost: float = 0.25
-
-    codebook_update: Literal["ema", "gradient"] = "ema"
-    decay: float = 0.9  # the paper has 0.99; of .99, .95 and .9 this had the lowest test error after 468 steps
-    restart_threshold: float = 0.04
-    init: Literal["data", "uniform"] = "data"
-
-    lr: float = 1e-2  # the description has 1e-3; of 5e-3, 8e-3, 1.2e-2 and 1.6e-2 those near 1e-2 did best, likewise
-    schedule: Literal["one_cycle", "constant"] = "one_cycle"
-    batch_size: int = 128
-    num_epochs: int = 20
+    lr: float = 1e-2  # learning rate; its peak if the schedule is "one_cycle"
+    schedule: Literal["one_cycle", "constant"] = "one_cycle"  # up and down once
+    batch_size: int = 128  # images per step
+    num_epochs: int = 20  # passes over the training set, if fit is given no number
+    # "auto": what the device is good at. The quantizer always computes in float32.
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-
-    device: str = field(default_factory=best_device)
-    seed: int = 42
+    device: str = field(default_factory=best_device)  # "cuda", "cuda:1", "mps", "cpu"
+    seed: int = 42  # of the weights, the order of the data and all that is drawn
 
     def __post_init__(self) -> None:
-        check_quantizer(self.num_embeddings, self.embedding_dim, self.commitment_cost)
-        check_codebook(self.decay, self.restart_threshold, self.init)
-        for name in ("in_channels", "batch_size", "num_epochs"):
-            value = getattr(self, name)
-            require(_is_int(value) and value >= 1, name, value, "an integer of 1 or more")
-        require(
-            _is_int(self.hidden_dim) and self.hidden_dim >= 2 and self.hidden_dim % 2 == 0,
-            "hidden_dim",
-            self.hidden_dim,
-            "an even integer of 2 or more",
-        )
-        require(_is_number(self.lr) and self.lr > 0, "lr", self.lr, "a finite number above 0")
-        require(_is_int(self.seed) and self.seed >= 0, "seed", self.seed, "an integer of 0 or more")
-        for name, allowed in (
-            ("codebook_update", CODEBOOK_UPDATES),
-            ("schedule", SCHEDULES),
-            ("precision", PRECISIONS),
-        ):
-            value = getattr(self, name)
-            require(value in allowed, name, value, f"one of {allowed}")
+        self._ints(batch_size=1, num_epochs=1, seed=0)
+        self._number("lr", 0, ends="()")
+        self._choice("schedule", SCHEDULES)
+        self._choice("precision", PRECISIONS)
         try:
-            torch.device(self.device)
+            object.__setattr__(self, "device", str(torch.device(self.device)))
         except (RuntimeError, TypeError) as error:
-            raise ValueError(f'device = {self.device!r} is not possible: take "cuda", "mps" or "cpu".') from error
+            allowed = '"cuda", "cuda:1", "mps" or "cpu"'
+            raise ValueError(f"device = {self.device!r}: take {allowed}.") from error
 
     def identity(self) -> dict[str, Any]:
         """Return the fields that decide a run's result: all but the device."""
         return {name: value for name, value in vars(self).items() if name != "device"}
+
+    def _ints(self, **least: int) -> None:
+        """Check integer fields against their least values, and keep Python's ints."""
+        for name, low in least.items():
+            value = check_int(name, getattr(self, name), low)
+            object.__setattr__(self, name, value)
+
+    def _number(self, name: str, *limits: float, ends: str = "[)") -> None:
+        """Check a field that holds a number, and keep Python's float or int."""
+        value = check_number(name, getattr(self, name), *limits, ends=ends)
+        object.__setattr__(self, name, value)
+
+    def _choice(self, name: str, choices: tuple[str, ...]) -> None:
+        """Check a field that holds one of some words, and keep Python's str."""
+        check_choice(name, getattr(self, name), choices)
+        object.__setattr__(self, name, str(getattr(self, name)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class VQVAEConfig(TrainConfig):
+    """Every choice of a VQ-VAE's run: those of :class:`TrainConfig`, and its own."""
+
+    in_channels: int = 1  # of the image: 1 for MNIST, 3 for color
+    hidden_dim: int = 128  # width of the convolutions; even: outer layers have half
+    num_embeddings: int = 512  # K, the number of codes
+    embedding_dim: int = 64  # D, the length of a code
+    commitment_cost: float = 0.25  # beta, the weight of ||z_e - sg[e]||^2
+
+    # Moving averages (van den Oord et al. 2017, appendix A.1), or optimizer steps.
+    codebook_update: Literal["ema", "gradient"] = "ema"
+    decay: float = 0.9  # gamma of the moving averages; the paper has 0.99
+    restart_threshold: float = 0.04  # least share of the mean use; 0: no restarts
+    init: Literal["data", "uniform"] = "data"  # k-means on a batch, or U(-1/K, 1/K)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._ints(in_channels=1, hidden_dim=2, num_embeddings=1, embedding_dim=1)
+        require(self.hidden_dim % 2 == 0, "hidden_dim", self.hidden_dim, "even")
+        self._number("commitment_cost", 0)
+        self._number("decay", 0, 1)
+        self._number("restart_threshold", 0, 1)
+        self._choice("init", INITS)
+        self._choice("codebook_update", CODEBOOK_UPDATES)
+
+
+def learning_rate(progress: float, peak: float, schedule: str = "one_cycle") -> float:
+    """Compute the learning rate at a point of the schedule.
+
+    ``"one_cycle"`` (Smith and Topin 2018): from peak / 25 up to the peak over the first
+    three tenths of the steps, then down to peak / 1000, each along half a cosine.
+    ``"constant"``: the peak throughout. ``progress`` is the share of steps done.
+    """
+    check_choice("schedule", schedule, SCHEDULES)
+    if schedule == "constant":
+        return peak
+    warm = 0.3
+    if progress < warm:
+        low, share = peak / 25, 1 - progress / warm
+    else:
+        low, share = peak / 1000, (progress - warm) / (1 - warm)
+    return low + (peak - low) * (1 + math.cos(math.pi * min(1.0, share))) / 2
+
+
+def autocast_dtype(device: torch.device, precision: str = "auto") -> torch.dtype | None:
+    """Choose the dtype of convolutions; None means float32 throughout.
+
+    ``"auto"``: bfloat16 where the device has instructions for it, float16 on older
+    GPUs, float32 elsewhere.
+    """
+    check_choice("precision", precision, PRECISIONS)
+    if precision != "auto":
+        return None if precision == "float32" else getattr(torch, precision)
+    if device.type == "cuda":
+        new = torch.cuda.get_device_capability(device) >= (8, 0)
+        return torch.bfloat16 if new else torch.float16
+    if device.type == "cpu":
+        # Private names of torch; where one is gone, float32 is the safe answer.
+        names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+        has = [getattr(torch.cpu, name, lambda: False)() for name in names]
+        return torch.bfloat16 if any(has) else None
+    return None

@@ -1,128 +1,95 @@
-"""Images in memory: MNIST and its kin from disk, a stand-in where there is no MNIST, and batches of both."""
+"""Images in memory, read from disk or downloaded once, and batches of them."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import gzip
 import hashlib
-import io
 import logging
 import os
 import socket
-import struct
 import tempfile
+import zlib
 from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import torch
-import torch.nn.functional as F
-from PIL import Image, ImageDraw, ImageFont
+from numpy.typing import ArrayLike
 from torch import Tensor
-from torch.utils.data import Dataset, TensorDataset
-from torchvision import datasets
+from torch.utils.data import TensorDataset
+from torchvision.datasets import CIFAR10, MNIST, FashionMNIST
+from torchvision.datasets.utils import check_integrity
 
-from .config import VQVAEConfig, seed_at
+from ._util import as_path, check_choice, check_int, require, seed_at
+from .config import VQVAEConfig
+from .standin import glyph_digits
 
-__all__ = [
-    "BatchLoader",
-    "DataError",
-    "ImageDataset",
-    "create_dataloader",
-    "data_root",
-    "draw_glyphs",
-    "draw_scenes",
-    "load_images",
-]
-
-log = logging.getLogger(__name__)
-
-NAMES = ("mnist", "fashion_mnist", "cifar10", "glyphs")
-_CLASSES = {"mnist": datasets.MNIST, "fashion_mnist": datasets.FashionMNIST, "cifar10": datasets.CIFAR10}
-_FOLDERS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "cifar-10-batches-py"}
-# file -> (magic number, shape) of the idx format; sha-256 where we could compute it from the real files
-_IDX = {
-    "train-images-idx3-ubyte": (2051, (60000, 28, 28)),
-    "train-labels-idx1-ubyte": (2049, (60000,)),
-    "t10k-images-idx3-ubyte": (2051, (10000, 28, 28)),
-    "t10k-labels-idx1-ubyte": (2049, (10000,)),
-}
-_SHA256 = {
-    "mnist": {
-        "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-        "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-        "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-        "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-    }
-}
+_SOURCES = {"mnist": MNIST, "fashion_mnist": FashionMNIST, "cifar10": CIFAR10}
+_announce = functools.cache(logging.getLogger(__name__).warning)  # each line once
 
 
 class DataError(RuntimeError):
-    """A dataset that is not there, or not whole. The message names the file and the remedy."""
+    """Data that can't be had, or a damaged file: the message has file and remedy."""
 
 
-class ImageDataset(Dataset):
-    """Images and labels held in memory, as bytes.
+class ImageDataset(TensorDataset):
+    """Images and labels in memory; an item is (image in [0, 1], label).
 
     Args:
-        images: (N, C, H, W) uint8.
-        labels: (N,) int64.
+        images: (N, C, H, W) uint8, a tensor or array; else ``ValueError``.
+        labels: (N,) integers, kept as int64; all 0 if not given.
         name: which data these are, for pictures and records.
-
-    ``dataset[i]`` is the pair (image (C, H, W) float32 in [0, 1], label int).
     """
 
-    def __init__(self, images: Tensor, labels: Tensor, name: str) -> None:
-        if images.dim() != 4 or images.dtype != torch.uint8:
-            raise ValueError(f"images are {images.dtype} {tuple(images.shape)}: expected uint8 (N, C, H, W).")
-        if labels.shape != images.shape[:1]:
-            raise ValueError(f"labels have shape {tuple(labels.shape)}: expected ({len(images)},), one an image.")
-        self.images = images
-        self.labels = labels.long()
-        self.name = name
-
-    def __len__(self) -> int:
-        return len(self.images)
+    def __init__(
+        self, images: ArrayLike, labels: ArrayLike | None = None, name: str = "images"
+    ) -> None:
+        images = torch.as_tensor(images)
+        ok = images.dim() == 4 and images.dtype == torch.uint8
+        allowed = "uint8 (N, C, H, W); of floats in [0, 1]: x.mul(255).round().byte()"
+        require(ok, "images", f"{images.dtype} {tuple(images.shape)}", allowed)
+        labels = torch.as_tensor([0] * len(images) if labels is None else labels)
+        ok = labels.shape == images.shape[:1] and not labels.is_floating_point()
+        allowed = f"({len(images)},) integers, one per image"
+        require(ok, "labels", f"{labels.dtype} {tuple(labels.shape)}", allowed)
+        self.images, self.labels, self.name = images, labels.long(), name
+        super().__init__(self.images, self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.images[index].float().div(255), int(self.labels[index])
+        return self.floats(index), int(self.labels[index])
 
     def subset(self, indices: Tensor | slice) -> ImageDataset:
         """Return the images at ``indices`` as a dataset of the same name."""
         return ImageDataset(self.images[indices], self.labels[indices], self.name)
 
-    def floats(self, indices: Tensor | slice = slice(None)) -> Tensor:
+    def floats(self, indices: Tensor | slice | int = slice(None)) -> Tensor:
         """Return images at ``indices`` as float32 (n, C, H, W) in [0, 1]."""
         return self.images[indices].float().div(255)
 
     def variance(self) -> float:
         """Return the variance of all pixels, in units of [0, 1] squared."""
-        return float(self.images.double().div(255).var(correction=0))
+        return float((self.images.cpu().numpy() / 255).var())
 
     def fingerprint(self) -> str:
         """Return 16 hex digits that change when any pixel or label does."""
-        digest = hashlib.sha256(self.images.contiguous().numpy().tobytes())
-        digest.update(self.labels.numpy().tobytes())
-        return digest.hexdigest()[:16]
+        content = b"".join(t.cpu().numpy().tobytes() for t in self.tensors)
+        return hashlib.sha256(content).hexdigest()[:16]
 
 
 class BatchLoader:
-    """Iterate batches (x (B, C, H, W) float32 in [0, 1], labels (B,) int64) of an :class:`ImageDataset`.
+    """Iterate batches (x (B, C, H, W) float32 in [0, 1], labels (B,) int64).
 
-    The bytes are moved to the device once; a batch is one indexing and one scaling there. The order of an epoch is a
-    function of ``seed`` and the epoch's number alone, so that a run can be taken up in the middle of one.
-
-    The values of a ``TensorDataset(values, labels)`` that are no bytes, such as codes, go out as they are.
+    The bytes move to the device once. An epoch's order is a function of ``seed`` and
+    the epoch's number alone, so that a run can be resumed inside one.
 
     Args:
-        dataset: what to iterate.
-        batch_size: images a batch, 1 or more.
-        shuffle: draw a new order each epoch.
+        dataset: an :class:`ImageDataset`; or ``TensorDataset(values, labels)``, whose
+            values, such as codes, go out as they are unless they are bytes.
+        shuffle: draw a new order each epoch, from ``seed``.
         drop_last: leave out a last batch that is not full.
-        seed: of the orders.
-        device: where batches lie.
     """
 
     def __init__(
@@ -135,91 +102,84 @@ class BatchLoader:
         seed: int = 42,
         device: str | torch.device = "cpu",
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size = {batch_size} is not possible: it must be 1 or more.")
-        if len(dataset) == 0 or (drop_last and len(dataset) < batch_size):
-            raise ValueError(
-                f"{len(dataset)} images make no batch of {batch_size}: take more images or a smaller batch."
-            )
-        self.dataset = dataset
-        self.batch_size = batch_size
-        self.shuffle = shuffle
-        self.drop_last = drop_last
-        self.seed = seed
+        ok = isinstance(dataset, TensorDataset) and len(dataset.tensors) == 2
+        require(ok, "dataset", type(dataset), "an ImageDataset or TensorDataset(x, y)")
+        self.dataset, self.shuffle, self.drop_last = dataset, shuffle, drop_last
+        self.batch_size = check_int("batch_size", batch_size)
+        self.seed, self.epoch = check_int("seed", seed, 0), 0
+        allowed = f"small enough for {len(dataset)} images: the loader has no batches"
+        require(len(self) > 0, "batch_size", batch_size, allowed)
         self.device = torch.device(device)
-        self.epoch = 0
-        tensors = dataset.tensors if isinstance(dataset, TensorDataset) else (dataset.images, dataset.labels)
-        self._values, self._labels = (tensor.to(self.device) for tensor in tensors)
+        self._values, self._labels = (t.to(self.device) for t in dataset.tensors)
 
     def __len__(self) -> int:
-        whole, rest = divmod(len(self.dataset), self.batch_size)
-        return whole if self.drop_last or rest == 0 else whole + 1
+        full, rest = divmod(len(self.dataset), self.batch_size)
+        return full + (rest > 0 and not self.drop_last)
 
     def set_epoch(self, epoch: int) -> None:
         """Make the next pass the ``epoch``-th (from 0)."""
-        self.epoch = epoch
+        self.epoch = check_int("epoch", epoch, 0)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        order = self._order(self.epoch)
+        order = torch.arange(len(self.dataset))
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(seed_at(self.seed, self.epoch))
+            order = torch.randperm(len(order), generator=generator)
         self.epoch += 1
-        return self._batches(order)
+        cuda = self.device.type == "cuda"  # there the copy need not wait for the device
+        order = order[: len(self) * self.batch_size].to(self.device, non_blocking=cuda)
+        return map(self._batch, order.split(self.batch_size))
 
-    def _order(self, epoch: int) -> Tensor:
-        if not self.shuffle:
-            return torch.arange(len(self.dataset), device=self.device)
-        generator = torch.Generator().manual_seed(seed_at(self.seed, epoch))
-        return torch.randperm(len(self.dataset), generator=generator).to(self.device)
-
-    def _batches(self, order: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        for chosen in order[: len(self) * self.batch_size].split(self.batch_size):
-            values = self._values[chosen]
-            yield values.float().div_(255) if values.dtype == torch.uint8 else values, self._labels[chosen]
+    def _batch(self, at: Tensor) -> tuple[Tensor, Tensor]:
+        x, labels = self._values[at], self._labels[at]
+        return x.float().div_(255) if x.dtype == torch.uint8 else x, labels
 
 
 def data_root() -> Path:
-    """Return where datasets lie: ``VQVAE_DATA`` if set, else ``~/.cache/vqvae_lib/data``."""
-    return Path(os.environ.get("VQVAE_DATA") or Path.home() / ".cache" / "vqvae_lib" / "data")
+    """Return where datasets lie: ``VQVAE_DATA``, else ``~/.cache/vqvae_lib/data``."""
+    try:
+        return as_path(os.environ.get("VQVAE_DATA") or "~/.cache/vqvae_lib/data")
+    except RuntimeError as error:  # no home folder is known
+        raise DataError(f"{error} Set VQVAE_DATA to a folder for datasets.") from error
 
 
 def load_images(
-    name: str = "mnist", *, train: bool = True, root: str | Path | None = None, stand_in: bool | None = None
+    name: str = "mnist",
+    *,
+    train: bool = True,
+    root: str | Path | None = None,
+    stand_in: bool | None = None,
 ) -> ImageDataset:
-    """Load a dataset into memory: from disk if it is there, else by downloading it once.
+    """Load a dataset into memory: from disk if it is there, else download it once.
 
     Args:
         name: ``"mnist"``, ``"fashion_mnist"``, ``"cifar10"`` or ``"glyphs"``.
         train: the training set; else the test set.
         root: folder of datasets; :func:`data_root` if not given.
-        stand_in: whether ``"glyphs"`` may take the place of an MNIST that is neither on disk nor to be downloaded.
-            Yes if not given, unless the environment says ``VQVAE_STAND_IN=forbid``. One line in the log says so.
-
-    Returns:
-        60,000 or 10,000 images of 1 x 28 x 28 (50,000 or 10,000 of 3 x 32 x 32 for CIFAR-10).
+        stand_in: whether ``"glyphs"`` may replace an MNIST that can't be had, with one
+            line in the log; yes unless the environment has ``VQVAE_STAND_IN=forbid``.
 
     Raises:
-        ValueError: unknown name.
-        DataError: the data can't be had and no stand-in is allowed, or a file on disk is damaged.
+        DataError: no data and no stand-in allowed, or a file on disk is damaged.
     """
-    if name not in NAMES:
-        raise ValueError(f"name = {name!r} is not possible: it must be one of {NAMES}.")
+    check_choice("name", name, (*_SOURCES, "glyphs"))
     if name == "glyphs":
-        return _glyph_digits(train)
-    root = Path(root) if root is not None else data_root()
+        return ImageDataset(*glyph_digits(train), name)
     if stand_in is None:
         stand_in = os.environ.get("VQVAE_STAND_IN") != "forbid"
+    root, source = data_root() if root is None else as_path(root), _SOURCES[name]
+    place = Path(getattr(source, "base_folder", f"{source.__name__}/raw"))
+    if root.name == place.parts[0] and (root.parent / place).is_dir():
+        root = root.parent  # what is given is MNIST/ itself, not the folder above it
     try:
-        if not (root / _FOLDERS[name]).exists():
-            _download(name, root)
+        if not (root / place).exists():
+            _download(source, root, place)
     except DataError as error:
         if name != "mnist" or not stand_in:
             raise
-        _say_once(f"MNIST wanted; {error} Using the stand-in instead: digits of matplotlib's typefaces (glyphs).")
-        return _glyph_digits(train)
-    if name == "cifar10":
-        return _read_cifar(root, train)
-    _check_idx(name, root)
-    data = _CLASSES[name](root, train=train)
-    return ImageDataset(data.data[:, None], data.targets, name)  # (N, H, W) -> (N, 1, H, W)
+        _announce(f"{error} Using the stand-in instead: drawn digits (glyphs).")
+        return load_images("glyphs", train=train)
+    return _read(name, root / place, train)
 
 
 def create_dataloader(
@@ -230,166 +190,63 @@ def create_dataloader(
     dataset: ImageDataset | None = None,
     stand_in: bool | None = None,
 ) -> BatchLoader:
-    """Make the loader that a run needs: shuffled, whole batches for training; all images in order for testing.
+    """Make a loader: full batches, shuffled; or all images in order for testing.
 
-    Args:
-        config: ``batch_size``, ``in_channels``, ``seed`` and ``device`` are read.
-        name: as in :func:`load_images`.
-        train: training set or test set.
-        dataset: iterate these images instead of loading by name.
-        stand_in: as in :func:`load_images`.
-
-    Raises:
-        ValueError: the images' channels are not ``config.in_channels``.
+    ``dataset`` replaces :func:`load_images` with the other arguments. Images of
+    another number of channels than ``config.in_channels`` raise ``ValueError``.
     """
-    dataset = dataset if dataset is not None else load_images(name, train=train, stand_in=stand_in)
-    if dataset.images.shape[1] != config.in_channels:
-        raise ValueError(
-            f"in_channels = {config.in_channels}, but the images of {dataset.name} have {dataset.images.shape[1]}: "
-            f"set in_channels={dataset.images.shape[1]}."
-        )
-    return BatchLoader(
-        dataset, config.batch_size, shuffle=train, drop_last=train, seed=config.seed, device=config.device
-    )
+    if dataset is None:
+        dataset = load_images(name, train=train, stand_in=stand_in)
+    shape = tuple(dataset.images.shape[1:])
+    allowed = f"{shape[0]} for images {shape} of {dataset.name}"
+    require(config.in_channels == shape[0], "in_channels", config.in_channels, allowed)
+    options = {"shuffle": train, "drop_last": train, "seed": config.seed}
+    return BatchLoader(dataset, config.batch_size, device=config.device, **options)
 
 
-def draw_glyphs(characters: str, count: int, *, seed: int, size: int = 28) -> tuple[Tensor, Tensor]:
-    """Draw characters in the typefaces that ship with matplotlib, each image under its own random affine map.
-
-    Args:
-        characters: what to draw; image i shows a character drawn at random from these.
-        count: how many images.
-        seed: fixes characters, typefaces and maps.
-        size: height and width in pixels.
-
-    Returns:
-        images (count, 1, size, size) uint8, white on black, and labels (count,) int64, places in ``characters``.
-    """
-    masters = _masters(characters)  # (characters, typefaces, 64, 64)
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(len(characters), (count,), generator=generator)
-    faces = torch.randint(masters.shape[1], (count,), generator=generator)
-    u = torch.rand(count, 6, generator=generator) * 2 - 1  # one draw in [-1, 1] for each number of the map
-    angle, shear = 0.26 * u[:, 0], 0.25 * u[:, 1]  # radians; up to 15 degrees
-    width, height = 1.15 + 0.25 * u[:, 2], 1.15 + 0.15 * u[:, 3]  # of the output in units of the glyph's box
-    cos, sin = angle.cos(), angle.sin()
-    across = [width * cos, width * (shear * cos - sin), 0.12 * u[:, 4]]
-    down = [height * sin, height * (shear * sin + cos), 0.12 * u[:, 5]]
-    maps = torch.stack(across + down, dim=1).view(-1, 2, 3)  # (count, 6) -> (count, 2, 3)
-    images = torch.empty(count, 1, size, size, dtype=torch.uint8)
-    for start in range(0, count, 2048):
-        part = slice(start, start + 2048)
-        grid = F.affine_grid(maps[part], [len(maps[part]), 1, 2 * size, 2 * size], align_corners=False)
-        warped = F.grid_sample(masters[labels[part], faces[part]][:, None], grid, align_corners=False)
-        images[part] = F.avg_pool2d(warped, 2).mul(255).round().to(torch.uint8)  # two samples a pixel: smooth edges
-    return images, labels
-
-
-def draw_scenes(count: int, *, seed: int, size: int = 32) -> ImageDataset:
-    """Draw simple scenes in colour: a disc and a bar on a blend of two colours, all at random.
-
-    Args:
-        count: how many.
-        seed: of the draws; equal seeds draw equal scenes.
-        size: side of the image in pixels.
-
-    Returns:
-        ``count`` images (3, size, size) of the CIFAR-10 kind; every label is 0.
-    """
-    g = torch.Generator().manual_seed(seed)
-    u = torch.rand(count, 6, 1, 1, 1, generator=g)
-    colours = torch.rand(count, 4, 3, 1, 1, generator=g)
-    y, x = torch.meshgrid(torch.linspace(0, 1, size), torch.linspace(0, 1, size), indexing="ij")
-    blend = (x * u[:, 0] + y * (1 - u[:, 0])).clamp(0, 1)
-    image = colours[:, 0] * blend + colours[:, 1] * (1 - blend)
-    disc = (x - u[:, 1]) ** 2 + (y - u[:, 2]) ** 2 < (0.1 + 0.2 * u[:, 3]) ** 2
-    bar = ((x - u[:, 4]).abs() < 0.08) & ((y - u[:, 5]).abs() < 0.35)
-    image = torch.where(bar, colours[:, 2], torch.where(disc, colours[:, 3], image))
-    return ImageDataset(image.mul(255).to(torch.uint8), torch.zeros(count, dtype=torch.long), "scenes")
-
-
-def _masters(characters: str) -> Tensor:
-    """Set each character in each typeface, its longer side 40 of 64 pixels. -> (characters, typefaces, 64, 64)."""
-    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    # Display and symbol faces draw no ordinary digits.
-    families = ("DejaVu", "STIXGeneral", "cmr", "cmb", "cmtt", "cmss")
-    files = sorted(f for f in folder.glob("*.ttf") if f.name.startswith(families) and "Display" not in f.name)
-    masters = np.zeros((len(characters), len(files), 64, 64), dtype=np.float32)
-    for j, file in enumerate(files):
-        font = ImageFont.truetype(str(file), 56)
-        for i, character in enumerate(characters):
-            left, top, right, bottom = font.getbbox(character)
-            glyph = Image.new("L", (right - left, bottom - top))
-            ImageDraw.Draw(glyph).text((-left, -top), character, fill=255, font=font)
-            scale = 40 / max(glyph.size)
-            glyph = glyph.resize([max(1, round(side * scale)) for side in glyph.size], Image.Resampling.LANCZOS)
-            box = Image.new("L", (64, 64))
-            box.paste(glyph, ((64 - glyph.width) // 2, (64 - glyph.height) // 2))
-            masters[i, j] = np.asarray(box, dtype=np.float32) / 255
-    return torch.from_numpy(masters)
-
-
-def _glyph_digits(train: bool) -> ImageDataset:
-    images, labels = draw_glyphs("0123456789", 60_000 if train else 10_000, seed=0 if train else 1)
-    return ImageDataset(images, labels, "glyphs")
-
-
-@functools.cache
-def _say_once(line: str) -> None:
-    log.warning(line)
-
-
-def _download(name: str, root: Path) -> None:
-    """Fetch into a folder of its own, checked by torchvision, and move it into place when it is whole."""
-    folder = _FOLDERS[name]
-    log.info("downloading %s to %s", name, root)
+def _download(source: type, root: Path, place: Path) -> None:
     timeout = socket.getdefaulttimeout()
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as scratch:
-            socket.setdefaulttimeout(30)
-            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-                _CLASSES[name](scratch, download=True)
-            if name != "cifar10":
-                _check_idx(name, Path(scratch))
-            if not (root / folder).exists():  # another process may have been faster
-                (Path(scratch) / folder).replace(root / folder)
+            socket.setdefaulttimeout(30)  # torchvision itself would wait for ever
+            source(scratch, download=True)  # compares each archive with its MD5
+            (root / place).parent.mkdir(exist_ok=True)
+            with contextlib.suppress(OSError):  # another process had it whole before
+                Path(scratch, place).rename(root / place)
     except (OSError, RuntimeError, HTTPException) as error:
-        reason = str(error).partition("\n")[0].removesuffix(":")  # what torchvision says of each mirror follows
+        reason = " ".join(str(error).split("\n")[:3])  # of several mirrors, the first
+        file = "data_batch_1" if source is CIFAR10 else "train-images-idx3-ubyte[.gz]"
         raise DataError(
-            f"{name} is not in {root} and could not be downloaded ({reason}). Put its files there, or set VQVAE_DATA "
-            "to a folder that holds them."
+            f"{source.__name__} can't be downloaded ({reason}). Put {place / file} and "
+            f"its other files into {root}, or set VQVAE_DATA to a folder that has them."
         ) from error
     finally:
         socket.setdefaulttimeout(timeout)
 
 
-def _check_idx(name: str, root: Path) -> None:
-    """Raise ``DataError`` unless the four idx files are whole."""
-    raw = root / _FOLDERS[name] / "raw"
-    remedy = f"Delete {root / _FOLDERS[name]} and load again, or put a whole copy there."
-    for file, (magic, shape) in _IDX.items():
-        path = raw / file
-        if not path.is_file():
-            raise DataError(f"{path} is missing. {remedy}")
-        content = path.read_bytes()
-        header = struct.pack(f">{1 + len(shape)}I", magic, *shape)
-        expected = len(header) + int(np.prod(shape))
-        if len(content) != expected:
-            raise DataError(f"{path} has {len(content):,} bytes, expected {expected:,}: it is not whole. {remedy}")
-        wanted = _SHA256.get(name, {}).get(file)
-        if content[: len(header)] != header or (wanted and hashlib.sha256(content).hexdigest() != wanted):
-            raise DataError(f"{path} is damaged: its content is not what {name} should hold. {remedy}")
-
-
-def _read_cifar(root: Path, train: bool) -> ImageDataset:
-    # torchvision compares each file with its known MD5 before it reads it.
+def _read(name: str, folder: Path, train: bool) -> ImageDataset:
+    path, values = folder, []
     try:
-        data = datasets.CIFAR10(root, train=train)
-    except RuntimeError as error:
-        folder = root / _FOLDERS["cifar10"]
+        if name == "cifar10":
+            known = [*CIFAR10.train_list, *CIFAR10.test_list]  # with their MD5
+            wrong = [f for f, md5 in known if not check_integrity(folder / f, md5)]
+            path = folder.joinpath(*wrong[:1])
+            data = CIFAR10(folder.parent, train)
+            images = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
+            return ImageDataset(images, data.targets, name)
+        for kind in ("images-idx3", "labels-idx1"):
+            file = f"{'train' if train else 't10k'}-{kind}-ubyte"
+            found = folder.glob(file.replace("-", "[-.]") + "*")  # or .gz, or Kaggle's
+            path, start = min(found, default=folder / file), 4 + 4 * int(kind[-1])
+            content = path.read_bytes()
+            content = gzip.decompress(content) if path.suffix == ".gz" else content
+            magic, *shape = np.frombuffer(content[:start], ">u4").tolist()
+            require(magic == 2048 + len(shape), "magic number", magic, "2051 or 2049")
+            values.append(np.frombuffer(content, np.uint8)[start:].reshape(shape))
+        return ImageDataset(values[0][:, None].copy(), values[1].copy(), name)
+    except (OSError, EOFError, RuntimeError, ValueError, zlib.error) as error:
         raise DataError(
-            f"{folder} is damaged or not whole. Delete it and load again, or put a whole copy there."
+            f"{path} is missing or damaged ({error}). Put a whole copy there, or "
+            f"delete {folder} to download it anew."
         ) from error
-    images = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()  # (N, H, W, C) -> (N, C, H, W)
-    return ImageDataset(images, torch.tensor(data.targets), "cifar10")

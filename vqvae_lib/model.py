@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ._util import all_reduce, at_least_float32, autocast_on, require
 from .config import VQVAEConfig
-from .quantizer import (
-    EMAVectorQuantizer,
-    VectorQuantizer,
-    add_over_processes,
-    code_frequency,
-    evaluating,
-    perplexity,
-)
-
-__all__ = ["VQVAE", "Decoder", "Encoder", "ResizeDecoder", "VQVAEOutput", "receptive_field"]
+from .metrics import code_frequency, perplexity
+from .quantizer import EMAVectorQuantizer, VectorQuantizer
 
 
 class VQVAEOutput(NamedTuple):
@@ -31,107 +23,98 @@ class VQVAEOutput(NamedTuple):
 
 
 class Encoder(nn.Module):
-    """Two stride-2 convolutions and one of stride 1: (B, C, H, W) -> (B, D, H/4, W/4).
-
-    Args:
-        config: ``in_channels``, ``hidden_dim`` and ``embedding_dim`` are read.
-    """
+    """Convolutions of strides 2, 2 and 1: (B, C, H, W) -> (B, D, H/4, W/4)."""
 
     def __init__(self, config: VQVAEConfig) -> None:
         super().__init__()
+        C, hidden, D = config.in_channels, config.hidden_dim, config.embedding_dim
         self.net = nn.Sequential(
-            nn.Conv2d(config.in_channels, config.hidden_dim // 2, kernel_size=4, stride=2, padding=1),
+            nn.Conv2d(C, hidden // 2, kernel_size=4, stride=2, padding=1),
             nn.ReLU(inplace=True),
-            nn.Conv2d(config.hidden_dim // 2, config.hidden_dim, kernel_size=4, stride=2, padding=1),
+            nn.Conv2d(hidden // 2, hidden, kernel_size=4, stride=2, padding=1),
             nn.ReLU(inplace=True),
-            nn.Conv2d(config.hidden_dim, config.embedding_dim, kernel_size=3, stride=1, padding=1),
+            nn.Conv2d(hidden, D, kernel_size=3, stride=1, padding=1),
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Encode images (B, C, H, W) in [0, 1] as ``z_e`` (B, D, H/4, W/4), unbounded."""
-        return self.net(x)
+        """Encode images (B, C, H, W) as ``z_e`` (B, D, H/4, W/4), unbounded."""
+        # Channels last: convolutions run faster, and the D numbers of a position lie
+        # together, as the quantizer wants them. A copy, since one channel is ambiguous.
+        return self.net(x.clone(memory_format=torch.channels_last))
 
 
 class Decoder(nn.Module):
-    """The encoder's mirror: (B, D, H/4, W/4) -> (B, C, H, W), with a sigmoid at the end.
-
-    Args:
-        config: ``in_channels``, ``hidden_dim`` and ``embedding_dim`` are read.
-    """
+    """The encoder's mirror: (B, D, H/4, W/4) -> (B, C, H, W), then a sigmoid."""
 
     def __init__(self, config: VQVAEConfig) -> None:
         super().__init__()
+        C, hidden, D = config.in_channels, config.hidden_dim, config.embedding_dim
         self.net = nn.Sequential(
-            nn.Conv2d(config.embedding_dim, config.hidden_dim, kernel_size=3, stride=1, padding=1),
+            nn.Conv2d(D, hidden, kernel_size=3, stride=1, padding=1),
             nn.ReLU(inplace=True),
-            nn.ConvTranspose2d(config.hidden_dim, config.hidden_dim // 2, kernel_size=4, stride=2, padding=1),
+            nn.ConvTranspose2d(hidden, hidden // 2, kernel_size=4, stride=2, padding=1),
             nn.ReLU(inplace=True),
-            nn.ConvTranspose2d(config.hidden_dim // 2, config.in_channels, kernel_size=4, stride=2, padding=1),
+            nn.ConvTranspose2d(hidden // 2, C, kernel_size=4, stride=2, padding=1),
             nn.Sigmoid(),
         )
+        nn.init.zeros_(self.net[-2].bias)  # the mark of a decoder that has not started
 
     def forward(self, z_q: Tensor) -> Tensor:
         """Decode ``z_q`` (B, D, H/4, W/4) as images (B, C, H, W) in [0, 1]."""
-        return self.net(z_q)
+        # The codebook is float32 also where the decoder is not.
+        return self.net(z_q.to(self.net[0].weight.dtype))
 
     @torch.no_grad()
-    def start_at_mean(self, x: Tensor) -> None:
-        """Set the last bias so that an input of zeros is drawn as the mean colour of ``x`` (B, C, H, W) in [0, 1].
+    def initialize(self, x: Tensor, *, distributed: bool = False) -> None:
+        """Set the last bias, where it is still 0, so that zeros become the mean image.
 
-        But for what the biases of the layers before add, which is little. With several processes it is the mean over
-        all of them. Channels darker than 0.01 or brighter than 0.99 are taken for these.
-
-        Without it the first steps push every weight towards the mean at once; on dark images that can switch off many
-        ReLUs, and the decoder may stay a constant (chapter 3 shows it).
+        Without it the first steps push every weight towards the mean at once; on dark
+        images (B, C, H, W) that can switch off many ReLUs, and the decoder may stay a
+        constant. If ``distributed``, the mean is that of all processes' images.
         """
+        bias = self.net[-2].bias
+        if bias.any():
+            return
         pixels = x.new_tensor([x[:, 0].numel()], dtype=torch.float32)
-        sums = add_over_processes(torch.cat([x.float().sum(dim=(0, 2, 3)), pixels]))
-        self.net[-2].bias.copy_(torch.logit((sums[:-1] / sums[-1]).clamp(0.01, 0.99)))
+        totals = torch.cat([x.float().sum(dim=(0, 2, 3)), pixels])
+        totals = all_reduce(totals, distributed)
+        bias.copy_(torch.logit((totals[:-1] / totals[-1]).clamp(0.01, 0.99)))
 
 
-class ResizeDecoder(Decoder):
-    """Enlarging and a convolution of stride 1 in place of each transposed one: every pixel has the same weights.
-
-    Chapter 3 compares the two; arguments and shapes are the :class:`Decoder`'s.
-    """
-
-    def __init__(self, config: VQVAEConfig) -> None:
-        super().__init__(config)
-        layers: list[nn.Module] = []
-        for layer in self.net:
-            if isinstance(layer, nn.ConvTranspose2d):
-                layers += [nn.Upsample(scale_factor=2), nn.Conv2d(layer.in_channels, layer.out_channels, 3, padding=1)]
-            else:
-                layers.append(layer)
-        self.net = nn.Sequential(*layers)
-
-
-def check_images(x: Tensor, channels: int, *, whole: bool = True) -> None:
-    """Raise ``ValueError`` unless ``x`` is (B, channels, H, W); if ``whole``, with sides that can be halved twice."""
-    if x.dim() != 4 or x.shape[1] != channels or (whole and (x.shape[2] % 4 or x.shape[3] % 4)):
-        sides = " with H and W multiples of 4, since the encoder halves each twice" if whole else ""
-        raise ValueError(f"x has shape {tuple(x.shape)}: expected (B, {channels}, H, W){sides}.")
-
-
-def receptive_field(layers: Iterable[nn.Conv2d]) -> tuple[int, int, int]:
-    """Compute what one output of a stack of convolutions sees, equation (3.5).
+def check_images(
+    x: Tensor,
+    channels: int,
+    *,
+    multiple: int = 4,
+    values: bool = False,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Raise unless ``x`` is a batch of images for a model.
 
     Args:
-        layers: square convolutions without dilation, in their order.
-
-    Returns:
-        side, step and overhang in pixels: output i sees ``side`` of them, from i * step - overhang on.
+        x: (B, channels, H, W) floating point, H and W multiples of ``multiple``.
+        values: whether all values must lie in [0, 1].
+        dtype: of the model's weights, which ``x`` must have (or get from autocast).
     """
-    side, step, overhang = 1, 1, 0
-    for layer in layers:
-        side += (layer.kernel_size[0] - 1) * step
-        overhang += layer.padding[0] * step
-        step *= layer.stride[0]
-    return side, step, overhang
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x is {type(x).__name__}: expected a tensor.")
+    odd = any(n % multiple or n == 0 for n in x.shape[-2:])
+    if x.dim() != 4 or x.shape[1] != channels or odd:
+        allowed = f"(B, {channels}, H, W), H and W multiples of {multiple}"
+        require(False, "shape of x", tuple(x.shape), allowed)
+    allowed = "floating point in [0, 1], as x.float() / 255"
+    require(x.is_floating_point(), "dtype of x", x.dtype, allowed)
+    autocast = x.dtype is not torch.float64 and autocast_on(x.device)
+    fits = dtype in (None, x.dtype) or autocast
+    require(fits, "dtype of x", x.dtype, f"that of the weights: x.to({dtype})")
+    if values and x.numel() and not torch.compiler.is_compiling():
+        low, high = float(x.min()), float(x.max())
+        fits = low >= -1e-4 and high <= 1 + 1e-4  # so written, NaN is refused too
+        require(fits, "range of x", (low, high), "[0, 1], which the decoder draws in")
 
 
 class VQVAE(nn.Module):
-    """The whole model, equation (1.5): x -> z_e -> z_q -> x_recon (van den Oord et al. 2017).
+    """The whole model, (1.5): x -> z_e -> z_q -> x_recon (van den Oord et al. 2017).
 
     Args:
         config: the run's choices; ``codebook_update`` picks the quantizer.
@@ -139,54 +122,51 @@ class VQVAE(nn.Module):
 
     def __init__(self, config: VQVAEConfig) -> None:
         super().__init__()
-        quantizer = EMAVectorQuantizer if config.codebook_update == "ema" else VectorQuantizer
+        ema = config.codebook_update == "ema"
         self.encoder = Encoder(config)
-        self.vq = quantizer.from_config(config, config.embedding_dim)
+        self.vq = (EMAVectorQuantizer if ema else VectorQuantizer).from_config(config)
         self.decoder = Decoder(config)
         self.in_channels = config.in_channels
-        # Channels last: convolutions run faster, and a pixel's D numbers lie together, as the quantizer wants them.
-        self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> VQVAEOutput:
-        """Reconstruct images (B, C, H, W) in [0, 1], H and W multiples of 4.
-
-        In training the first batch also sets where the decoder starts, and the codebook if ``config.init`` is "data".
-
-        Raises:
-            ValueError: wrong shape, or values that lead to codes that are not finite.
-        """
-        first = self.training and self.vq.updates == 0
+        """Reconstruct images (B, C, H, W) in [0, 1], H and W multiples of 4."""
         z_q, vq_loss, indices = self.vq(self._encode(x))
-        if first:
-            self.decoder.start_at_mean(x)
         return VQVAEOutput(self.decoder(z_q), vq_loss, indices)
 
+    @torch.no_grad()
+    def initialize(self, x: Tensor) -> None:
+        """Start codebook and decoder from the first batch, once; a trainer calls it.
+
+        What was set or loaded is kept. Images other than (B, C, H, W) in [0, 1] raise.
+        """
+        check_images(x, self.in_channels, values=True)
+        self.vq.initialize(self._encode(x))
+        self.decoder.initialize(x, distributed=self.vq.distributed)
+
+    @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
-        """Compress images (B, C, H, W) in [0, 1] to indices (B, H/4, W/4). Never moves the codebook."""
-        with evaluating(self.vq):
-            return self.vq(self._encode(x)).indices
+        """Compress images (B, C, H, W) to indices (B, H/4, W/4); moves nothing."""
+        return self.vq.assign(self._encode(x))
 
     def decode(self, indices: Tensor) -> Tensor:
-        """Draw the images (B, C, H, W) that indices (B, H/4, W/4) stand for.
+        """Draw the images (B, C, H, W) that indices (B, H/4, W/4) stand for."""
+        z_q = self.vq.lookup(indices)
+        shape = tuple(indices.shape)
+        require(len(shape) == 3, "shape of indices", shape, "(B, H/4, W/4)")
+        return self.decoder(z_q)
 
-        Raises:
-            ValueError: indices that are not integers in [0, K).
-        """
-        return self.decoder(self.vq.lookup(indices))
-
-    def training_step(self, x: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
-        """Compute the terms of the objective for one batch, equation (1.8b).
-
-        Args:
-            x: (B, C, H, W) images in [0, 1].
-            labels: not used; the trainer passes them to every model.
+    def training_step(
+        self, x: Tensor, labels: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Compute the terms of the objective for images (B, C, H, W) in [0, 1], (1.8b).
 
         Returns:
-            ``total_loss`` = ``recon_loss`` (mean squared error a pixel) + ``vq_loss``, each (); and ``code_frequency``
-            (K,), the share of the batch's vectors that each code took.
+            ``total_loss`` = ``recon_loss`` (mean squared error per pixel) +
+            ``vq_loss``, each (); and ``code_frequency`` (K,), each code's share.
         """
         x_recon, vq_loss, indices = self(x)
-        recon_loss = F.mse_loss(x_recon.float(), x)
+        dtype = at_least_float32(x.dtype)
+        recon_loss = F.mse_loss(x_recon.to(dtype), x.to(dtype))
         return {
             "recon_loss": recon_loss,
             "vq_loss": vq_loss,
@@ -194,16 +174,17 @@ class VQVAE(nn.Module):
             "code_frequency": code_frequency(indices, self.vq.num_embeddings),
         }
 
-    def summarise(self, means: dict[str, Tensor]) -> dict[str, float]:
+    def summarize(self, means: dict[str, Tensor]) -> dict[str, float]:
         """Turn the mean of many ``training_step`` results into numbers for a history.
 
-        ``code_frequency`` becomes ``perplexity`` and ``active_codes``, both over everything averaged.
+        ``code_frequency`` becomes ``perplexity`` and ``active_codes``, both over
+        everything that was averaged.
         """
-        numbers = {name: float(value) for name, value in means.items() if value.dim() == 0}
+        numbers = {k: float(v.detach()) for k, v in means.items() if v.dim() == 0}
         numbers["perplexity"] = float(perplexity(means["code_frequency"]))
         numbers["active_codes"] = float((means["code_frequency"] > 0).sum())
         return numbers
 
     def _encode(self, x: Tensor) -> Tensor:
-        check_images(x, self.in_channels)
+        check_images(x, self.in_channels, dtype=self.encoder.net[0].weight.dtype)
         return self.encoder(x)

@@ -1,13 +1,11 @@
-"""The quantizer: nearest code, straight-through gradient, and two ways to move the codebook.
+"""The quantizer: straight-through gradient, and two ways to move the codebook.
 
-Vectors are rows: ``z`` is (N, D) and the codebook E is (K, D). Equation numbers are those of chapters 1 and 2.
+Equation numbers are those of chapters 1 and 2.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+import warnings
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -15,170 +13,40 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .config import VQVAEConfig, check_codebook, check_quantizer, seed_at
+from ._util import (
+    all_reduce,
+    at_least_float32,
+    can_look,
+    check_choice,
+    check_int,
+    check_number,
+    processes,
+    require,
+    seed_at,
+    without_autocast,
+)
+from .config import INITS, VQVAEConfig
+from .lookup import kmeans, nearest_code
+from .metrics import as_codes, count_codes
 
-__all__ = [
-    "EMAVectorQuantizer",
-    "QuantizerOutput",
-    "StraightThrough",
-    "VectorQuantizer",
-    "add_over_processes",
-    "code_frequency",
-    "code_sums",
-    "evaluating",
-    "kmeans",
-    "nearest_code",
-    "perplexity",
-]
-
-# Scores held at a time, about: 2^20 float32 numbers are 4 MiB, what two cores keep in their caches. A GPU wants more
-# work at a time, and has the memory for 32 MiB.
-TILE = {"cpu": 1 << 20, "cuda": 1 << 23}
-TILE_CODES = 4096  # codes of a tile, at most
-GROUPS = 16  # codes that are compared by value alone, before one asks which of them it was
+TRAINED = 1000  # updates of a codebook that came without its count: no first averages
 
 
 class QuantizerOutput(NamedTuple):
     """What a quantizer returns; unpacks as ``z_q, loss, indices``."""
 
-    z_q: Tensor  # (B, D, *spatial), the nearest codes; its gradient goes straight to z_e
+    z_q: Tensor  # (B, D, *spatial), the nearest codes; z_e takes over its gradient
     loss: Tensor  # (), the quantizer's own terms of the objective
     indices: Tensor  # (B, *spatial), int64 in [0, K)
 
 
-def nearest_code(z: Tensor, codebook: Tensor) -> Tensor:
-    """Find the nearest code of each vector, equation (2.2), without holding an N x K matrix.
-
-    ||z - e||^2 = ||z||^2 - 2 z.e + ||e||^2, and ||z||^2 is the same for every code: the nearest code is the one with
-    the largest z.e - ||e||^2 / 2. Rows are taken in chunks, so memory does not grow with N x K.
-
-    Args:
-        z: (N, D) vectors.
-        codebook: (K, D) codes, same dtype and device.
-
-    Returns:
-        (N,) int64 indices in [0, K); of equally near codes, the first.
-
-    Raises:
-        ValueError: a vector or code is NaN or infinite, or a code's square or a vector's best score is (not checked on
-            CUDA, where looking at a value would stall the device).
-    """
-    indices = torch.zeros(len(z), dtype=torch.long, device=z.device)
-    best = z.new_full((len(z),), -torch.inf)  # where there is no code it stays so, and is refused below
-    norms = z.new_zeros(())  # the largest squared norm of a code
-    for first in range(0, len(codebook), TILE_CODES):
-        codes = codebook[first : first + TILE_CODES]
-        padding = -len(codes) % GROUPS  # up to whole groups, with codes that can't win
-        per_group = (len(codes) + padding) // GROUPS
-        squares = codes.square().sum(1)
-        norms = torch.maximum(norms, squares.max())
-        half_norms = F.pad(squares.div(-2), (0, padding), value=-torch.inf)
-        # Code j * GROUPS + g goes to place (g, j): the codes that share a j are neighbours in the codebook.
-        half_norms = half_norms.view(per_group, GROUPS).T.reshape(-1)
-        codes = F.pad(codes, (0, 0, 0, padding)).view(per_group, GROUPS, -1).transpose(0, 1).flatten(0, 1)
-        chunks = max(1, round(len(z) * len(codes) / TILE.get(z.device.type, TILE["cuda"])))
-        rows = max(1, math.ceil(len(z) / chunks))
-        buffer = z.new_empty(rows, len(codes))
-        every = torch.arange(rows, device=z.device)
-        for z_part, best_part, indices_part in zip(z.split(rows), best.split(rows), indices.split(rows), strict=True):
-            n = len(z_part)
-            # (n, D) x (D, codes) -> (n, codes) -> (n, GROUPS, codes / GROUPS)
-            scores = torch.addmm(half_norms, z_part, codes.T, out=buffer[:n]).unflatten(1, (GROUPS, per_group))
-            # Looking for the place of a maximum takes several times as long as for its value: find the value over
-            # each j's codes first, then the best j, then the place among its GROUPS codes alone.
-            score, j = scores.amax(1).max(1)
-            g = scores[every[:n], :, j].max(1).indices  # (n, GROUPS) -> (n,); argmax takes twice as long
-            code = j.mul_(GROUPS).add_(g).add_(first)
-            if first > 0:  # strictly better than the tiles before: of equal scores the first code's stays
-                code = torch.where(score > best_part, code, indices_part)
-                score = torch.maximum(score, best_part)
-            indices_part.copy_(code)
-            best_part.copy_(score)
-    # A code whose square is infinite scores -inf: it never wins, not even where it is the nearest.
-    if z.device.type != "cuda" and not (best.isfinite().all() and norms.isfinite()):
-        raise ValueError(
-            "nearest_code met a vector or code that is NaN or infinite, or too large to be squared: "
-            "check the encoder's output; if training diverged, lower lr."
-        )
-    return indices
-
-
-def code_sums(z: Tensor, indices: Tensor, num_embeddings: int) -> tuple[Tensor, Tensor]:
-    """Count the vectors of each code and add them up, without a one-hot matrix.
-
-    Args:
-        z: (N, D) vectors.
-        indices: (N,) int64 code of each vector.
-        num_embeddings: K.
-
-    Returns:
-        counts (K,) and sums (K, D), both of ``z``'s dtype, which counts to 2^24 in float32. Over all processes, if
-        there are several.
-    """
-    counts = z.new_zeros(num_embeddings).index_add_(0, indices, z.new_ones(len(z)))
-    sums = z.new_zeros(num_embeddings, z.shape[1]).index_add_(0, indices, z)
-    return add_over_processes(counts), add_over_processes(sums)
-
-
-def code_frequency(indices: Tensor, num_embeddings: int) -> Tensor:
-    """Compute the share of the indices (any shape, int64) that each code has: (K,) float32, adding up to 1."""
-    counts = indices.new_zeros(num_embeddings).index_add_(0, indices.flatten(), torch.ones_like(indices).flatten())
-    return counts.float() / indices.numel()
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a module into evaluation mode for the length of a ``with``; then each part is back in its own mode."""
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes.items():
-            part.training = training
-
-
-def kmeans(z: Tensor, centres: Tensor, iterations: int = 10) -> tuple[Tensor, Tensor]:
-    """Lloyd's k-means from given centres: assign each vector, then move each centre to the mean of its own.
-
-    A centre that no vector chose stays where it is.
-
-    Args:
-        z: (N, D) vectors.
-        centres: (K, D) starting points.
-        iterations: how often to repeat the two steps.
-
-    Returns:
-        centres (K, D) and counts (K,), the vectors of each centre at the last assignment.
-    """
-    counts = z.new_zeros(len(centres))
-    for _ in range(iterations):
-        counts, sums = code_sums(z, nearest_code(z, centres), len(centres))
-        centres = torch.where(counts[:, None] > 0, sums / counts.clamp(min=1)[:, None], centres)
-    return centres, counts
-
-
-def perplexity(counts: Tensor) -> Tensor:
-    """Effective number of codes in use, exp of the entropy of their frequencies (in nats), equation (2.9).
-
-    Args:
-        counts: (K,) non-negative counts or frequencies, not all zero.
-
-    Returns:
-        () float64 in [1, K]: 1 if one code takes all, K if all are used alike. It depends on how many vectors were
-        counted: count over a whole pass of the data, not over a batch, before comparing.
-    """
-    p = counts.double() / counts.double().sum()
-    return torch.special.entr(p).sum().exp()
-
-
 class StraightThrough(torch.autograd.Function):
-    """Forward: the codes. Backward: the gradient of the codes, handed to the encoder unchanged, equation (1.10)."""
+    """Forward: the codes. Backward: their gradient, unchanged, to z_e, (1.10)."""
 
     @staticmethod
     def forward(ctx: Any, z_e: Tensor, z_q: Tensor) -> Tensor:
-        """Return ``z_q``, to the bit."""
-        return z_q.view_as(z_q)
+        """Return ``z_q``, to the bit; a copy, so that it may be changed in place."""
+        return z_q.clone()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
@@ -193,22 +61,22 @@ class _Quantizer(nn.Module):
         num_embeddings: K.
         embedding_dim: D.
         commitment_cost: beta.
-        decay: gamma, of the codes' running use (and of the codes themselves in the EMA quantizer).
-        restart_threshold: codes used less than this fraction of the mean use are moved onto vectors of the batch.
+        decay: gamma, of the running counts (and of the codes in the EMA quantizer).
+        restart_threshold: codes used less than this fraction of the mean use are moved
+            onto vectors of the batch; 0 never moves one.
         init: ``"data"`` or ``"uniform"``.
-        seed: of the draws for initialisation and restarts.
+        seed: of the uniform codebook. Restarts and k-means draw from torch's generator.
 
     Attributes:
-        codebook: (K, D), parameter or buffer.
+        codebook: (K, D), parameter or buffer, float32 whatever the module is cast to.
         usage: (K,) running mean of how many vectors of a batch each code takes.
-        updates: number of training batches seen; travels in the state dict.
-
-    Raises:
-        ValueError: an argument is out of range.
+        updates: () int64, training batches seen.
+        distributed: count over all processes; a distributed trainer sets it.
     """
 
     codebook: Tensor
     usage: Tensor
+    updates: Tensor
 
     def __init__(
         self,
@@ -222,24 +90,25 @@ class _Quantizer(nn.Module):
         seed: int = 42,
     ) -> None:
         super().__init__()
-        check_quantizer(num_embeddings, embedding_dim, commitment_cost)
-        check_codebook(decay, restart_threshold, init)
-        self.num_embeddings = num_embeddings
-        self.embedding_dim = embedding_dim
-        self.commitment_cost = commitment_cost
-        self.decay = decay
-        self.restart_threshold = restart_threshold
-        self.init = init
-        self.seed = seed
-        self.updates = 0
-        self.register_buffer("usage", torch.ones(num_embeddings))
+        self.num_embeddings = check_int("num_embeddings", num_embeddings)
+        self.embedding_dim = check_int("embedding_dim", embedding_dim)
+        self.commitment_cost = check_number("commitment_cost", commitment_cost, 0)
+        self.decay = check_number("decay", decay, 0, 1)
+        threshold = check_number("restart_threshold", restart_threshold, 0, 1)
+        self.restart_threshold, self.init = threshold, init
+        check_choice("init", init, INITS)
+        self.seed = check_int("seed", seed, 0)
+        self.distributed = self._frozen = self._warned = False
+        dtype = at_least_float32(torch.get_default_dtype())
+        self.register_buffer("usage", torch.ones(self.num_embeddings, dtype=dtype))
+        self.register_buffer("updates", torch.zeros((), dtype=torch.long))
 
     @classmethod
-    def from_config(cls, config: VQVAEConfig, embedding_dim: int) -> Self:
-        """Make a quantizer for vectors of ``embedding_dim`` numbers, all else as ``config`` says."""
+    def from_config(cls, config: VQVAEConfig, embedding_dim: int | None = None) -> Self:
+        """Make the quantizer that ``config`` describes, with another D if given."""
         return cls(
             config.num_embeddings,
-            embedding_dim,
+            config.embedding_dim if embedding_dim is None else embedding_dim,
             config.commitment_cost,
             decay=config.decay,
             restart_threshold=config.restart_threshold,
@@ -247,137 +116,187 @@ class _Quantizer(nn.Module):
             seed=config.seed,
         )
 
-    def _uniform_codebook(self) -> Tensor:
-        # Before the first batch there is nothing better than the description's U(-1/K, 1/K).
-        # Not the seed itself: that one begins the stream that the encoder's weights come from.
-        generator = torch.Generator().manual_seed(seed_at(self.seed, -1))
-        return (torch.rand(self.num_embeddings, self.embedding_dim, generator=generator) * 2 - 1) / self.num_embeddings
-
     def forward(self, z_e: Tensor) -> QuantizerOutput:
         """Replace each vector by its nearest code; in training, also move the codebook.
 
+        Each call in training is an update of its own: of each part of a batch, too,
+        where gradients are accumulated.
+
         Args:
-            z_e: (B, D, *spatial) floating point, any number of spatial dimensions.
+            z_e: (B, D, ...) floating point, any number of spatial dimensions;
+                what is empty or not finite raises, and the codebook is as it was.
 
         Returns:
-            ``z_q`` (B, D, *spatial) in the codebook's dtype, ``loss`` () and ``indices`` (B, *spatial).
-
-        Raises:
-            ValueError: no vectors, a channel count other than D, or values that are not finite.
+            ``z_q`` (B, D, ...) float32, ``loss`` () and ``indices`` (B, ...).
         """
-        self._check(z_e)
+        grid = self._rows_of(z_e)  # (B, *spatial, D)
         # Autocast off: distances in bfloat16 would pick wrong codes among near ones.
-        with torch.autocast(z_e.device.type, enabled=False):
-            # (B, D, *spatial) -> (B, *spatial, D) -> (N, D); no copy if z_e is channels-last
-            grid = z_e.to(self.codebook.dtype).movedim(1, -1)
-            z = grid.reshape(-1, self.embedding_dim)
-            if self.training and self.updates == 0 and self.init == "data":
-                self._initialise(z.detach())
-            indices = nearest_code(z.detach(), self.codebook.detach())
+        with without_autocast(z_e.device):
+            z = grid.reshape(-1, self.embedding_dim)  # (B, *spatial, D) -> (N, D)
+            indices = nearest_code(z, self.codebook)
             codes = F.embedding(indices, self.codebook)
             loss = self._loss(z, codes)
             z_q = StraightThrough.apply(z, codes.detach())
-            if self.training:
+            if self.training and not self.frozen:
                 self._update(z.detach(), indices)
-                self.updates += 1
-            # (N, D) -> (B, *spatial, D) -> (B, D, *spatial)
-            return QuantizerOutput(z_q.view(grid.shape).movedim(-1, 1), loss, indices.view(grid.shape[:-1]))
+        # (N, D) -> (B, *spatial, D) -> (B, D, *spatial)
+        z_q = z_q.view(grid.shape).movedim(-1, 1)
+        return QuantizerOutput(z_q, loss, indices.view(grid.shape[:-1]))
+
+    def assign(self, z_e: Tensor) -> Tensor:
+        """Return the nearest codes (B, ...) of ``z_e``; never moves anything."""
+        grid = self._rows_of(z_e)
+        with without_autocast(z_e.device):
+            indices = nearest_code(grid.reshape(-1, self.embedding_dim), self.codebook)
+        return indices.view(grid.shape[:-1])
 
     def lookup(self, indices: Tensor) -> Tensor:
-        """Return the codes of given indices.
+        """Return the codes (B, D, ...) of integers (B, ...) in [0, K)."""
+        indices = as_codes(indices)
+        if can_look(indices) and indices.numel():
+            low, high = int(indices.min()), int(indices.max())
+            fits, K = 0 <= low <= high < self.num_embeddings, self.num_embeddings
+            require(fits, "indices", (low, high), f"in [0, {K})")
+        return F.embedding(indices, self.codebook).movedim(-1, 1)
 
-        Args:
-            indices: (B, *spatial) integers in [0, K).
+    @torch.no_grad()
+    def initialize(self, z_e: Tensor) -> None:
+        """Start the codebook from data, once: with k-means, where ``init`` is "data".
 
-        Returns:
-            (B, D, *spatial) codes, laid out as ``forward`` lays out ``z_q``.
-
-        Raises:
-            ValueError: indices that are not integers, or out of range.
+        ``z_e`` (B, D, ...) is the first batch. A codebook that was set, loaded or
+        trained is kept.
         """
-        if indices.is_floating_point() or indices.dtype in (torch.bool, torch.complex64, torch.complex128):
-            raise ValueError(f"indices are {indices.dtype}: codes are looked up by integers.")
-        if indices.numel() and not 0 <= int(indices.min()) <= int(indices.max()) < self.num_embeddings:
-            raise ValueError(
-                f"indices span {int(indices.min())} to {int(indices.max())}: this codebook has codes 0 to "
-                f"{self.num_embeddings - 1}."
-            )
-        return F.embedding(indices.long(), self.codebook).movedim(-1, 1)
+        self._warned = True
+        started = self.updates > 0 or (self.usage != 1).any()
+        uniform = self.init == "uniform" and self._unstarted()
+        if started or uniform or self.frozen:
+            return
+        z = self._rows_of(z_e).reshape(-1, self.embedding_dim)
+        if self._unstarted():
+            centers, counts = kmeans(z, self._draw(z), distributed=self.distributed)
+            self.codebook.copy_(centers)
+        else:  # set by hand: no short first averages, which would soon replace it
+            indices = nearest_code(z, self.codebook)
+            counts = count_codes(indices, self.num_embeddings)
+            counts = all_reduce(counts, self.distributed)
+            self.updates.fill_(TRAINED)
+        self.usage.copy_(counts)
 
-    def extra_repr(self) -> str:
-        """Show K, D and beta when the module is printed."""
-        return f"K={self.num_embeddings}, D={self.embedding_dim}, commitment_cost={self.commitment_cost}"
+    @property
+    def frozen(self) -> bool:
+        """Whether codebook and counts stand still in training too; see ``freeze``."""
+        parameter = isinstance(self.codebook, nn.Parameter)
+        return self._frozen or (parameter and not self.codebook.requires_grad)
 
-    def get_extra_state(self) -> Tensor:
-        """Return ``updates`` for the state dict."""
-        return torch.tensor(self.updates)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Take ``updates`` from a state dict."""
-        self.updates = int(state)
+    def freeze(self, frozen: bool = True) -> None:
+        """Make codebook and counts stand still in training too; not saved."""
+        self._frozen = frozen
+        if isinstance(self.codebook, nn.Parameter):
+            self.codebook.requires_grad_(not frozen)
+            self.codebook.grad = None  # with a gradient of 0, Adam's momentum moves it
 
     def _loss(self, z: Tensor, codes: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def _move(self, counts: Tensor, sums: Tensor, decay: float) -> None:
-        raise NotImplementedError
+    def _move(self, counts: Tensor, z: Tensor, indices: Tensor, weight: Tensor) -> None:
+        """Move the codes by hand, where no optimizer does."""
 
-    def _check(self, z_e: Tensor) -> None:
-        if z_e.dim() < 2 or z_e.shape[1] != self.embedding_dim:
-            raise ValueError(
-                f"z_e has shape {tuple(z_e.shape)}: expected (B, {self.embedding_dim}, ...), since embedding_dim = "
-                f"{self.embedding_dim} channels come second."
-            )
-        if z_e.numel() == 0:
-            raise ValueError(f"z_e has shape {tuple(z_e.shape)}: an empty batch holds nothing to quantize.")
-        if not z_e.is_floating_point():
-            raise ValueError(f"z_e is {z_e.dtype}: the quantizer takes floating-point vectors.")
+    def _rows_of(self, z_e: Tensor) -> Tensor:
+        """Check ``z_e``; put vectors last: (B, D, ...) -> (B, ..., D)."""
+        D, shape = self.embedding_dim, tuple(z_e.shape)
+        fits = len(shape) > 1 and shape[1] == D and 0 not in shape
+        require(fits, "shape of z_e", shape, f"(B, {D}, ...), and not empty")
+        require(z_e.is_floating_point(), "dtype of z_e", z_e.dtype, "floating point")
+        # A view, if z_e is channels-last.
+        return z_e.to(self.codebook.dtype).movedim(1, -1)
 
-    @torch.no_grad()
-    def _initialise(self, z: Tensor) -> None:
-        """Put the codes where the first batch's vectors are: k-means from randomly drawn ones."""
-        centres, counts = kmeans(z, self._draw(z))
-        self.codebook.copy_(centres)
-        self.usage.copy_(counts)
+    def _uniform_codebook(self) -> Tensor:
+        # Not the seed itself, with which the encoder's weights begin.
+        generator = torch.Generator("cpu").manual_seed(seed_at(self.seed, -1))
+        K, D = self.num_embeddings, self.embedding_dim
+        uniform = torch.empty(K, D, dtype=torch.float32, device="cpu")
+        uniform.uniform_(generator=generator)
+        return ((uniform * 2 - 1) / K).to(self.usage)
 
+    def _unstarted(self) -> bool:
+        return torch.equal(self.codebook, self._uniform_codebook().to(self.codebook))
+
+    @torch.compiler.disable  # not for a graph: its draws and the look at dead codes
     @torch.no_grad()
     def _update(self, z: Tensor, indices: Tensor) -> None:
-        counts, sums = code_sums(z, indices, self.num_embeddings)
-        # The first averages are short, so that the codes keep up while the encoder moves fastest.
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        self.usage.mul_(decay).add_(counts, alpha=1 - decay)
-        self._move(counts, sums, decay)
-        if self.restart_threshold > 0:
-            mean = self.usage.mean()
-            dead = self.usage < self.restart_threshold * mean
-            if z.device.type == "cpu" and not dead.any():  # elsewhere a look would stall the device
-                return
-            self.codebook.copy_(torch.where(dead[:, None], self._draw(z), self.codebook))
-            # A moved code starts with the mean use: it has time to win vectors before it is judged again.
-            self.usage.copy_(torch.where(dead, mean, self.usage))
+        """Move counts and codes after a training batch, and restart dead codes."""
+        if z.is_meta:  # shapes alone: there is nothing to count
+            return
+        if not self._warned:
+            self._warned = True
+            if self.init == "data" and self.updates == 0 and self._unstarted():
+                warnings.warn(
+                    'This quantizer has init="data" and trains without its start. Call '
+                    "initialize(first_batch) of model or quantizer before training.",
+                    stacklevel=2,
+                )
+        counts = all_reduce(count_codes(indices, self.num_embeddings), self.distributed)
+        counts = counts.to(self.usage.dtype)
+        # The first averages are short: codes keep up while the encoder moves most.
+        weight = 9 / (10 + self.updates.to(self.usage.dtype))
+        weight = weight.clamp(min=1 - self.decay)
+        self.usage.lerp_(counts, weight)  # N <- gamma N + (1 - gamma) n
+        self._move(counts, z, indices, weight)
+        self.updates += 1
+        if self.restart_threshold == 0:
+            return
+        mean = self.usage.mean()
+        dead = self.usage < self.restart_threshold * mean
+        if can_look(dead) and not dead.any():
+            return
+        self.codebook.copy_(torch.where(dead[:, None], self._draw(z), self.codebook))
+        # A moved code starts with the mean use, so that it has time to win vectors.
+        self.usage.copy_(torch.where(dead, mean, self.usage))
 
     def _draw(self, z: Tensor) -> Tensor:
-        """Draw K of the batch's vectors at random, over all processes the same ones. (N, D) -> (K, D)."""
-        offset, total = _place_among_processes(len(z))
-        generator = torch.Generator().manual_seed(seed_at(self.seed, self.updates))
-        if total >= self.num_embeddings:
-            chosen = torch.randperm(total, generator=generator)[: self.num_embeddings]
+        """Draw K of the batch's vectors, the same in all processes: (K, D)."""
+        group = self.distributed and processes() > 1
+        lengths = [len(z)]
+        if group:
+            lengths = [0] * processes()
+            dist.all_gather_object(lengths, len(z))
+        total, K = sum(lengths), self.num_embeddings
+        if total >= K:
+            chosen = torch.randperm(total, device=z.device)[:K]
         else:
-            chosen = torch.randint(total, (self.num_embeddings,), generator=generator)
-        if total == len(z):
-            return z[chosen.to(z.device)]
-        # Each process fills in the rows it holds; the sum over processes has them all.
-        mine = ((chosen >= offset) & (chosen < offset + len(z))).to(z.device)
-        rows = z[(chosen - offset).clamp(0, len(z) - 1).to(z.device)]
-        return add_over_processes(torch.where(mine[:, None], rows, torch.zeros_like(rows)))
+            chosen = torch.randint(total, (K,), device=z.device)
+        if not group:
+            return z[chosen]
+        # Rank 0's draw counts; each process fills in the rows it holds.
+        dist.broadcast(chosen, 0)
+        chosen = chosen - sum(lengths[: dist.get_rank()])
+        mine = (chosen >= 0) & (chosen < len(z))
+        rows = z[chosen.clamp(0, len(z) - 1)]
+        return all_reduce(rows.where(mine[:, None], torch.zeros_like(rows)), True)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        # Half precision can't hold the state: bfloat16 counts no further than 256.
+        def kept(state: Tensor) -> Tensor:
+            new = fn(state)
+            half = new.dtype in (torch.float16, torch.bfloat16)
+            return state.to(new.device, torch.float32) if half else new
+
+        return super()._apply(kept, recurse)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
+        names = {name for name in state_dict if name.startswith(prefix)}
+        if prefix + "usage" in names and prefix + "updates" not in names:
+            self.updates.fill_(TRAINED)  # weights alone: trained all the same
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self._apply(lambda state: state)  # with assign=True it may be half precision
 
 
 class VectorQuantizer(_Quantizer):
-    """Quantizer whose codebook is a parameter, moved by the gradient of the codebook term.
+    """Quantizer whose codebook is a parameter, moved by the codebook term's gradient.
 
-    loss = mean (sg[z_e] - e)^2 + beta * mean (z_e - sg[e])^2, the second and third terms of equation (1.8b): the first
-    moves the codes towards the vectors, the second the vectors towards the codes. See :class:`_Quantizer` for
-    arguments, shapes and errors.
+    loss = mean (sg[z_e] - e)^2 + beta * mean (z_e - sg[e])^2, the second and third
+    terms of (1.8b): the first moves the codes towards the vectors, the second the
+    vectors towards the codes.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -389,16 +308,12 @@ class VectorQuantizer(_Quantizer):
         commitment_loss = F.mse_loss(z, codes.detach())
         return codebook_loss + self.commitment_cost * commitment_loss
 
-    def _move(self, counts: Tensor, sums: Tensor, decay: float) -> None:
-        """Do nothing: the optimiser moves this codebook."""
-
 
 class EMAVectorQuantizer(_Quantizer):
     """Quantizer whose codes are exponential moving averages of the vectors they take.
 
-    loss = beta * mean (z_e - sg[e])^2 alone. The codes follow equation (2.7) (van den Oord et al. 2017, appendix A.1),
-    online k-means with a memory of about 1 / (1 - gamma) batches. See :class:`_Quantizer` for arguments, shapes and
-    errors.
+    loss = beta * mean (z_e - sg[e])^2 alone. The codes follow (2.7) (van den Oord et
+    al. 2017, appendix A.1), k-means with a memory of about 1 / (1 - gamma) batches.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -408,28 +323,10 @@ class EMAVectorQuantizer(_Quantizer):
     def _loss(self, z: Tensor, codes: Tensor) -> Tensor:
         return self.commitment_cost * F.mse_loss(z, codes)
 
-    def _move(self, counts: Tensor, sums: Tensor, decay: float) -> None:
-        # With usage N <- g N + (1 - g) n and sum m <- g m + (1 - g) s, the code e = m / N moves by
-        # (1 - g) (s - n e) / N. Kept this way a code without vectors (n = 0, s = 0) stands exactly still.
-        step = (1 - decay) / self.usage.clamp(min=torch.finfo(self.usage.dtype).tiny)
+    def _move(self, counts: Tensor, z: Tensor, indices: Tensor, weight: Tensor) -> None:
+        # With N <- g N + (1 - g) n and m <- g m + (1 - g) s, the code e = m / N moves
+        # by (1 - g) (s - n e) / N: so written, a code without vectors stands still.
+        sums = self.codebook.new_zeros(self.codebook.shape).index_add_(0, indices, z)
+        all_reduce(sums, self.distributed)
+        step = weight / self.usage.clamp(min=torch.finfo(self.usage.dtype).tiny)
         self.codebook.addcmul_(sums - counts[:, None] * self.codebook, step[:, None])
-
-
-def _processes() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
-def add_over_processes(values: Tensor) -> Tensor:
-    """Replace ``values`` by their sum over all processes of ``torch.distributed``; alone, return them as they are."""
-    if _processes() > 1:
-        dist.all_reduce(values)
-    return values
-
-
-def _place_among_processes(length: int) -> tuple[int, int]:
-    """Return where this process's vectors begin among all, and how many there are in all."""
-    if _processes() == 1:
-        return 0, length
-    lengths: list[Any] = [None] * _processes()
-    dist.all_gather_object(lengths, length)
-    return sum(lengths[: dist.get_rank()]), sum(lengths)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import chromium
 import pytest
+import vendor
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make env")
 
@@ -16,6 +17,13 @@ def browser_path() -> str:
     if path is None:
         pytest.skip(f"no browser. {chromium.REMEDY}")
     return path
+
+
+@pytest.fixture(scope="package")
+def scripts() -> None:
+    """The site's own scripts, and axe-core."""
+    if not vendor.complete():
+        pytest.skip("the site's scripts are not here: python tools/vendor.py, which needs npm")
 
 
 @pytest.fixture(scope="package")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import build
 import fake_sweep
 import nbformat
 import pytest
@@ -15,36 +15,29 @@ import vendor
 import yaml
 from fake_sweep import BETAS, SIZES, grey
 from helpers import brightness
-from project import ROOT
 
 MOST_BYTES = 1_500_000
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory) -> Path:
+def site(tmp_path_factory, scripts) -> Path:
     """A book of one page with the explorer and training's note, made with the real book's settings."""
-    if not vendor.complete(vendor.SITE):
-        pytest.skip(f"{vendor.SITE} is empty: python tools/vendor.py")
     root = tmp_path_factory.mktemp("book")
-    for name in ("assets", "tools"):
-        shutil.copytree(ROOT / name, root / name)
-    for name in ("_config.yml", "pyproject.toml"):
-        shutil.copyfile(ROOT / name, root / name)
+    build.prepare(root)
+    shutil.rmtree(root / "chapters")
     fake_sweep.write(root / "sweep", "glyphs", "not those of the generator")
     code = [
-        "from vqvae_lib import widgets",
+        "from vqvae_book import widgets",
         f"widgets.explore_sweep({str(root / 'sweep')!r})",
-        "widgets.train_explorer()",
+        "widgets.train_explorer(None, None, None)",
     ]
     cells = [nbformat.v4.new_markdown_cell("# Explorer"), *map(nbformat.v4.new_code_cell, code)]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), root / "page.ipynb")
     (root / "_toc.yml").write_text(yaml.safe_dump({"format": "jb-book", "root": "page"}))
-    jupyter_book = shutil.which("jupyter-book", path=Path(sys.executable).parent)
-    environment = {**os.environ, "VQVAE_STATIC": "1"}
-    done = subprocess.run(
-        [jupyter_book, "build", root, "--all", "-q"], cwd=root, env=environment, capture_output=True, text=True
-    )
+    # As `jupyter-book build .` does it: the extension of ours sets what static pages need, and the kernel runs.
+    program = shutil.which("jupyter-book", path=Path(sys.executable).parent)
+    done = subprocess.run([program, "build", root, "--all", "-q"], cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     return root / "_build" / "html"
 
@@ -151,11 +144,9 @@ def test_it_fits_the_screen_and_can_be_read_in_either_theme(shown, width, theme)
     assert shown.evaluate("document.documentElement.scrollWidth") <= width
     right = "(all) => Math.max(...all.map((one) => one.getBoundingClientRect().right))"
     assert shown.locator(".cell_output :is(img, table):visible").evaluate_all(right) <= width  # nothing is cut off
-    if not vendor.complete(vendor.TESTS):
-        pytest.skip(f"{vendor.TESTS} is empty: python tools/vendor.py")
     # axe-core would hand itself to require.js, which the page's widgets use, instead of to the page.
     shown.evaluate("window.kept = window.define; window.define = undefined")
-    shown.add_script_tag(path=ROOT / vendor.TESTS / "axe-core" / "axe.min.js")
+    shown.add_script_tag(path=vendor.AXE)
     found = shown.evaluate("axe.run('.cell_output')")["violations"]
     assert [(fault["id"], [node["html"][:200] for node in fault["nodes"]]) for fault in found] == []
 

@@ -23,7 +23,8 @@ CELLS = [
     """import ipywidgets
 import torch
 
-from vqvae_lib import ImageDataset, VQVAEConfig, draw_glyphs, widgets
+from vqvae_book import widgets
+from vqvae_lib import ImageDataset, VQVAEConfig, draw_glyphs
 
 torch.set_num_threads(1)
 digits = ImageDataset(*draw_glyphs("0123456789", 64, seed=1), "glyphs")

@@ -9,15 +9,11 @@ import torch
 import torch.nn.functional as F
 import vendor
 
+from vqvae_book.playground import playground
 from vqvae_lib import EMAVectorQuantizer, VectorQuantizer, perplexity
-from vqvae_lib.playground import playground
 
 N, K, STEPS, BETA, POINT_RATE, CODE_RATE = 120, 12, 50, 0.6, 0.1, 0.5
-RULES = {
-    "gradient": (VectorQuantizer, 0.0),
-    "ema": (EMAVectorQuantizer, 0.0),
-    "restart": (EMAVectorQuantizer, 0.04),
-}
+RULES = {"gradient": (VectorQuantizer, 0.0), "ema": (EMAVectorQuantizer, 0.0), "restart": (EMAVectorQuantizer, 0.04)}
 SHELL = '<!doctype html><html lang="en" data-theme="{theme}"><title>Playground</title><body><main><h1>Page</h1>{html}'
 
 
@@ -27,18 +23,21 @@ def shown(page):
     return page
 
 
-def course_in_torch(rule, init, data, start, first_draw, draws):
+def course_in_torch(monkeypatch, rule, init, data, start, first_draw, draws):
     """Points that are parameters, moved by SGD, and the library's quantizer, in float64."""
     kind, threshold = RULES[rule]
     vq = kind(K, 2, BETA, restart_threshold=threshold, init=init).double()
-    vq.codebook.data.copy_(start)
-    # The same random draws as in the browser: of the first batch for k-added, then one a step.
-    waiting = iter([first_draw, *draws] if init == "data" else draws)
-    vq._draw = lambda z: z[next(waiting)]
+    # The same random draws as in the browser: of the first batch for k-means, then one per step.
+    drawn = first_draw
+    monkeypatch.setattr(torch, "randperm", lambda count, **_: drawn)
+    if init == "data":
+        vq.initialize(data)
+    else:
+        vq.codebook.data.copy_(start)
     points = torch.nn.Parameter(data.clone())
     groups = [{"params": [points], "lr": POINT_RATE * N}, {"params": list(vq.parameters()), "lr": CODE_RATE}]
     optimiser = torch.optim.SGD([group for group in groups if group["params"]])
-    for _ in range(STEPS):
+    for drawn in draws:  # noqa: B007, randperm returns it
         optimiser.zero_grad()
         (F.mse_loss(points, data) + vq(points).loss).backward()
         optimiser.step()
@@ -56,7 +55,7 @@ def course_in_torch(rule, init, data, start, first_draw, draws):
 
 @pytest.mark.parametrize("init", ["uniform", "data"])
 @pytest.mark.parametrize("rule", RULES)
-def test_fifty_steps_in_the_browser_and_in_torch_agree(shown, rule, init):
+def test_fifty_steps_in_the_browser_and_in_torch_agree(shown, monkeypatch, rule, init):
     generator = torch.Generator().manual_seed(11)
     data = 2 * torch.randn(N, 2, generator=generator, dtype=torch.float64)
     start = torch.rand(K, 2, generator=generator, dtype=torch.float64) / 4 - 3  # in a corner: most codes are dead
@@ -71,7 +70,7 @@ def test_fifty_steps_in_the_browser_and_in_torch_agree(shown, rule, init):
     choices = {"rule": rule, "beta": BETA, "pointRate": POINT_RATE, "codeRate": CODE_RATE}
     given = {"data": data.tolist(), "codes": start.tolist(), "draws": [draw.tolist() for draw in draws]}
     ours = shown.evaluate(course, choices | given | {"first": first_draw.tolist() if init == "data" else None})
-    theirs = course_in_torch(rule, init, data, start, first_draw, draws)
+    theirs = course_in_torch(monkeypatch, rule, init, data, start, first_draw, draws)
     if init == "uniform":
         assert (ours["restarts"] > 0) == (rule == "restart")
     for name, value in theirs.items():
@@ -159,13 +158,11 @@ def test_two_playgrounds_in_a_page_do_not_meddle(page):
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_no_accessibility_violation_and_no_sideways_scroll(page, theme, width):
-    if not vendor.fetch(vendor.TESTS):
-        pytest.skip("axe-core could not be fetched: it needs npm and its registry")
+def test_no_accessibility_violation_and_no_sideways_scroll(page, theme, width, scripts):
     page.set_viewport_size({"width": width, "height": 844})
     page.set_content(SHELL.format(theme=theme, html=playground().data))
     page.click(".once")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    page.add_script_tag(path=vendor.ROOT / vendor.TESTS / "axe-core" / "axe.min.js")
+    page.add_script_tag(path=vendor.AXE)
     found = page.evaluate("axe.run()")
     assert [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]] == []

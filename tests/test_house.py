@@ -1,0 +1,98 @@
+"""The house's own promises: how large its parts are, what may import what, and what is in the wheel."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import version
+from pathlib import Path
+
+import notebooks
+import pytest
+from hatchling.builders.wheel import WheelBuilder
+from project import ROOT, chapters, imports
+
+import vqvae_lib
+
+LIBRARY = sorted((ROOT / "vqvae_lib").glob("*.py"))
+BOOK = sorted((ROOT / "vqvae_book").rglob("*.py"))
+TOOLS = [path for path in (ROOT / "tools").rglob("*") if path.suffix in {".py", ".js", ".mjs", ".json", ".toml"}]
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+# From the ground up: a module imports those before it.
+LAYERS = """_util config metrics lookup quantizer model standin data running checkpoint trainer
+vqvae_trainer prior vae ar_vae viz __init__""".split()  # noqa: SIM905
+BASE = {"torch", "torchvision", "numpy", "tqdm"}
+LAZY = {"matplotlib", "PIL", "IPython"}  # inside functions alone
+
+
+def lines(*paths: Path) -> int:
+    return sum(len(path.read_text(encoding="utf-8").splitlines()) for path in paths)
+
+
+def named(*modules: str) -> list[Path]:
+    return [ROOT / "vqvae_lib" / f"{module}.py" for module in modules]
+
+
+@pytest.mark.parametrize(
+    ("paths", "most"),
+    [
+        pytest.param(LIBRARY, 2_800, id="vqvae_lib"),
+        pytest.param(named("trainer", "checkpoint"), 420, id="trainer and checkpoint"),
+        pytest.param(BOOK, 3_000, id="vqvae_book"),
+        pytest.param(TOOLS, 1_200, id="tools"),
+        pytest.param(TESTS, 5_500, id="tests"),
+    ],
+)
+def test_a_part_of_the_house_is_no_longer_than_it_may_be(paths, most):
+    assert 0 < lines(*paths) <= most
+
+
+def test_no_file_of_the_library_is_longer_than_an_evening_allows():
+    assert {path.name: lines(path) for path in LIBRARY if lines(path) > 400} == {}
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.stem)
+def test_a_module_of_the_library_imports_those_below_it_alone(path):
+    assert path.stem in LAYERS, "Remedy: give the new module its place in LAYERS"
+    found = {name for name in imports(path.read_text(encoding="utf-8"), "vqvae_lib") if "." in name}
+    ours = {name.split(".")[1] for name in found if name.startswith("vqvae_lib.")} & set(LAYERS)
+    assert {name for name in ours if LAYERS.index(name) >= LAYERS.index(path.stem)} == set()
+    others = {name.split(".")[0] for name in found} - {"vqvae_lib"} - sys.stdlib_module_names
+    assert others <= BASE | LAZY
+
+
+def test_importing_the_library_loads_nothing_that_draws_or_shows():
+    code = (
+        "import sys, vqvae_lib; print(*{'matplotlib.pyplot', 'ipywidgets', 'IPython', 'vqvae_book'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.split() == []
+
+
+def test_code_that_pages_show_has_at_most_88_columns():
+    found = [
+        f"{path.name}: {line}"
+        for path in [*LIBRARY, *BOOK]
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if len(line) > 88
+    ]
+    for path in chapters():
+        cells = [cell.source for cell in notebooks.read(path).cells if cell.cell_type == "code"]
+        found += [f"{path.name}: {line}" for cell in cells for line in cell.splitlines() if len(line) > 88]
+    assert found == []
+
+
+def test_the_wheel_has_both_packages_whole_and_nothing_else(tmp_path):
+    [wheel] = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
+    files = [path for folder in ("vqvae_lib", "vqvae_book") for path in (ROOT / folder).rglob("*") if path.is_file()]
+    assert packed == {path.relative_to(ROOT).as_posix() for path in files if "__pycache__" not in path.parts}
+    assert {"vqvae_lib/py.typed", "vqvae_book/py.typed", "vqvae_book/playground.html"} <= packed
+    for folder in ("runs", "studies", "measured"):
+        assert any(name.startswith(f"vqvae_book/{folder}/") for name in packed)
+
+
+def test_the_version_is_that_of_the_distribution():
+    assert vqvae_lib.__version__ == version("vqvae_lib")

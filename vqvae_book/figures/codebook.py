@@ -1,0 +1,112 @@
+"""Pictures of chapter 5: what the codes are used for, and what they draw."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from vqvae_lib.metrics import active_codes, perplexity
+
+from . import draw
+from .style import BLUE, COLORS, HEAT, INK, MARKERS, ORANGE, WIDTH, canvas
+
+LUMINANCE = torch.tensor([0.2126, 0.7152, 0.0722])  # red, green and blue, to the eye
+
+
+def usage_histogram(counts: Tensor) -> Figure:
+    """Draw a bar per code (K,), unused ones included, from most to least used."""
+    used = f"{active_codes(counts)} of {len(counts)} codes used"
+    head = f"{used}, perplexity {float(perplexity(counts)):.0f}"
+    x, y = "code, from most to least used", "share of positions (%)"
+    figure = draw.bar_panels({head: draw.shares(counts)}, x=x, y=y)
+    draw.all_alike(figure.axes[0], len(counts))
+    draw.legend(figure.axes[0])
+    return figure
+
+
+def code_maps(images: Tensor, colors: Tensor, decoded: Tensor, codes: Tensor) -> Figure:
+    """Show images (n, C, H, W), their codes (n, h, w) in colors, and decoded."""
+    n = len(images)
+    figure, axes = canvas(3, n, height=WIDTH / n * 3)
+    for j, pictures in enumerate(zip(images, colors, decoded, strict=True)):
+        for axis, picture in zip(axes[:, j], pictures, strict=True):
+            draw.show_image(axis, picture)
+        dark = torch.tensordot(LUMINANCE, colors[j], dims=1) < 0.45
+        for (row, column), k in np.ndenumerate(codes[j].numpy()):
+            color = "white" if dark[row, column] else INK
+            draw.write(axes[1, j], column, row, k, 4.5, color=color)
+    for axis, name in zip(axes[:, 0], ("image", "codes", "decoded"), strict=True):
+        axis.set_ylabel(name)
+    return figure
+
+
+def atlas(patches: Tensor, columns: int, inner: int) -> Figure:
+    """Show patches (n, H, W) in [0, 1], NaN blank, `inner` pixels outlined."""
+    n, height, width = patches.shape
+    down, right = height + 1, width + 1
+    sheet = torch.full((-(-n // columns) * down, columns * right), torch.nan)
+    figure, [[axis]] = canvas(height=WIDTH * len(sheet) / len(sheet.T))
+    for i, patch in enumerate(patches):
+        top, left = i // columns * down, i % columns * right
+        sheet[top : top + height, left : left + width] = patch
+        if not patch.isnan().any():
+            box = (top + (height - inner) / 2, left + (width - inner) / 2, inner)
+            draw.outline(axis, box, width=0.4)
+    axis.imshow(sheet, cmap="gray", vmin=0, vmax=1)
+    draw.bare(axis)
+    return figure
+
+
+def geometry(places: Tensor, variances: Tensor, counts: Tensor, ink: Tensor) -> Figure:
+    """Show codes (K, 2), uses (K,) as size, ink (K,) as color; variances (D,)."""
+    figure, [[left, right]] = canvas(1, 2, height=3.3, width_ratios=[1.5, 1])
+    look = {"s": 3 + 1600 * counts / counts.sum(), "c": ink, "cmap": HEAT, "vmin": 0}
+    dots = left.scatter(*places.T, edgecolors=INK, linewidths=0.4, **look)
+    draw.colorbar(dots, left, "mean brightness drawn, 0 to 1")
+    x, y = "first principal direction", "second principal direction"
+    draw.label(left, x, y, "The codes")
+    share = 100 * variances.cumsum(0) / variances.sum()
+    right.plot(range(1, len(share) + 1), share, color=BLUE)
+    x, y = "directions kept", "variance of the codes kept (%)"
+    draw.label(right, x, y, "Their spread", ylim=(0, 103))
+    right.set_xscale("log", base=2)  # most of it happens in the first few
+    right.xaxis.set_major_formatter("{x:g}")
+    return figure
+
+
+def densities(groups: Mapping[str, Tensor], *, x: str) -> Figure:
+    """Draw outlined histograms, a mark at each median: name -> values of any shape."""
+    figure, [[axis]] = canvas(height=2.9)
+    drawn = {name: values.flatten() for name, values in groups.items()}
+    ends = torch.cat(list(drawn.values())).aminmax()
+    edges = np.linspace(float(ends.min), float(ends.max), 50)
+    for (name, values), color, mark in zip(
+        drawn.items(), COLORS, MARKERS, strict=False
+    ):
+        share = 100 * np.histogram(values, edges)[0] / len(values)
+        axis.stairs(share, edges, color=color, linewidth=1.6)
+        axis.plot([], [], color=color, label=name)
+        axis.plot(float(values.median()), 0, mark, color=color, clip_on=False)
+    draw.label(axis, x, "share of values (%)", ylim=(0, None))
+    draw.legend(axis)
+    return figure
+
+
+def near_and_far(distance: Tensor, change: Tensor, noise: float) -> Figure:
+    """Show swaps: distance (n,) of codes, squared change (n,); noise: the model's."""
+    figure, [[axis]] = canvas(height=3.2)
+    dots = {"color": BLUE, "markersize": 2.5, "alpha": 0.35, "label": "one swap"}
+    axis.plot(distance, change, ".", **dots)
+    parts = [part for part in distance.argsort().chunk(12) if len(part)]
+    medians = [
+        [float(row[part].median()) for part in parts] for row in (distance, change)
+    ]
+    axis.plot(*medians, "s-", color=ORANGE, markersize=5, label="median of a twelfth")
+    draw.level(axis, noise, "reconstruction error in the same pixels")
+    x, y = "distance of the two codes", "mean squared change of a pixel"
+    least = float(change.quantile(0.02))  # the least 2 % would take half the axis
+    draw.label(axis, x, y, yscale="log", ylim=(max(1e-9, least), None))
+    draw.legend(axis, loc="lower right")
+    return figure

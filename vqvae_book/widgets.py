@@ -1,0 +1,375 @@
+"""What readers move themselves: the sweep, pictures step by step, their own training.
+
+All work in Jupyter (ipywidgets 8) and Colab (7); `explore_sweep` and `step_through`
+also on a page that has no kernel behind it.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import os
+import statistics
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import ipywidgets
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from vqvae_lib import Trainer, VQVAEConfig, VQVAETrainer, active_codes
+from vqvae_lib._util import check_int, require
+from vqvae_lib.data import DataError, ImageDataset, create_dataloader, load_images
+
+from .figures.draw import metric_panels
+from .figures.style import small_png
+from .figures.sweep import learning_curves, usage_by_rank
+from .notebook import quick
+from .results import PICTURES, RUNS, Result, describe, failed, png_strip, sweep
+
+RULES = {"moving averages (EMA)": "ema", "gradient": "gradient"}
+MOST_CODES = 1 << 14  # more would fill a small machine's memory
+MOST_CURVES = 6  # in one figure: more can't be told apart
+WINDOW = 10  # steps between two looks at the Stop button
+# Label -> name in a result, and format.
+SETTINGS = {
+    "K": ("num_embeddings", ""),
+    "β": ("commitment_cost", "g"),
+    "update rule": ("codebook_update", ""),
+    "steps": ("steps", ""),
+}
+NUMBERS = {
+    "test MSE per pixel": ("MSE", ".5f"),
+    "bits per image": ("bits", ".0f"),
+    "active codes": ("active codes", ".0f"),
+    "perplexity": ("perplexity", ".1f"),
+}
+# Beside its neighbor, or above it on a narrow screen.
+HALF = "flex:1 1 15em;min-width:0;width:100%;max-width:24em"
+
+
+def explore_sweep(folder: str | Path = RUNS) -> Any:
+    """Show the runs of a sweep: two sliders choose K and beta, the rest follows."""
+    points = sweep(folder)
+    if not points:
+        return _note("There are no runs of the sweep. Remedy: <code>make sweep</code>.")
+    sizes, betas = (sorted(set(values)) for values in zip(*points, strict=True))
+    runs = [run for same in points.values() for run in same]
+    errors = [error for run in runs for error in run.history["recon_loss"]]
+    limits = min(errors) * 0.9, max(errors) * 1.1
+
+    @functools.cache
+    def panel(size: int, beta: float) -> str:
+        return _panel(size, beta, points.get((size, beta), []), limits)
+
+    sliders = _slider("K", sizes), _slider("β", betas)
+    if 0.25 in betas:  # the book's
+        sliders[1].value = 0.25
+    originals = ipywidgets.HTML(_originals(runs[0]))
+    return ipywidgets.VBox([*sliders, originals, _chosen(panel, *sliders)])
+
+
+def _originals(run: Result) -> str:
+    """Show the images that every run redraws; no run holds an image of a dataset."""
+    try:
+        test = load_images(run.provenance["data"], train=False, stand_in=False)
+    except DataError as error:
+        return _paragraph(f"The originals can't be shown: {error}")
+    if test.fingerprint() != run.provenance["test"]:
+        return _paragraph("The originals can't be shown: this dataset is another one.")
+    return _first(test)
+
+
+def _panel(
+    size: int, beta: float, runs: Sequence[Result], limits: tuple[float, float]
+) -> str:
+    """Show one setting: reconstructions, numbers, use of the codes, learning curve."""
+    setting = f"K = {size}, β = {beta:g}"
+    if not runs:
+        return _paragraph(f"There is no stored run with {setting}. Remedy: make sweep.")
+    lost = [run for run in runs if failed(run)]
+    kept = [run for run in runs if not failed(run)]
+    runs = [*kept, *lost]  # the first is in the picture, and filled in the usage plot
+    each = [(run.settings["seed"], run.numbers["MSE"]) for run in runs]
+    named = [f"seed {seed}, test MSE {error:.4f}" for seed, error in each]
+    caption = f"reconstructions, {named[0]}{'' if kept else ' (failed)'}"
+    alt = f"The same images redrawn with {setting}; {named[0]}."
+    parts = [_strip(caption, runs[0].pictures["reconstructions"], alt)]
+    rows = []
+    for label, (name, form) in NUMBERS.items():
+        values = [run.numbers[name] for run in kept]
+        ends = (statistics.fmean(values), min(values), max(values)) if kept else ()
+        rows.append([label, *([format(value, form) for value in ends] or "–––")])
+    # A row that is always there: nothing moves where a seed has failed.
+    rows.append(["failed", f"{len(lost)} of {_seeds(runs)}", "", ""])
+    head = [setting, f"mean of {_seeds(kept)}", "smallest", "largest"]
+    most = max(float(run.usage.max() / run.usage.sum()) for run in runs)
+    fewest = min(active_codes(run.usage) for run in runs)
+    usage = f"Use of the codes with {setting}, {_seeds(runs)}: at least {fewest} of "
+    usage += f"{size} are used; the most used takes up to {most:.1%} of the positions."
+    curves = [(run.history["step"], run.history["recon_loss"]) for run in runs]
+    ends = [errors[-1] for _, errors in curves]
+    curve = f"Training error with {setting}, {_seeds(runs)}: it goes from "
+    curve += f"{curves[0][1][0]:.4f} to between {min(ends):.4f} and {max(ends):.4f}."
+    if lost:
+        curve += f" {len(lost)} of {_seeds(runs)} failed, losing more than half of the "
+        curve += f"pixels' variance: {'; '.join(named[len(kept) :])}."
+    parts += [
+        _table(head, rows),
+        '<div style="display:flex;flex-wrap:wrap;gap:.5em">',
+        _plot(usage_by_rank([run.usage for run in runs]), usage, HALF),
+        _plot(learning_curves(curves, limits), curve, HALF),
+        "</div>",
+    ]
+    return "".join(parts)
+
+
+def _seeds(runs: Sequence[Result]) -> str:
+    return f"{len(runs)} seed{'' if len(runs) == 1 else 's'}"
+
+
+def step_through(frames: Sequence[Tensor], alts: Sequence[str], name: str) -> Any:
+    """Show pictures one at a time: a slider chooses which.
+
+    Args:
+        frames: each (n, C, H, W) in [0, 1], n images side by side.
+        alts: what is to be seen on each.
+        name: of the slider, which counts from 0.
+    """
+    allowed = f"{len(frames)}, one per frame, and 1 or more"
+    require(len(frames) == len(alts) > 0, "texts", len(alts), allowed)
+    slider = _slider(name, range(len(frames)))
+
+    def panel(i: int) -> str:
+        return _strip(f"{name} {i} of {len(frames) - 1}", frames[i], alts[i])
+
+    return ipywidgets.VBox([slider, _chosen(panel, slider)])
+
+
+def _slider(name: str, values: Sequence[float]) -> ipywidgets.SelectionSlider:
+    return ipywidgets.SelectionSlider(
+        description=name,
+        options=[(f"{value:g}", value) for value in values],
+        index=len(values) // 2,
+        layout=ipywidgets.Layout(width="100%", max_width="32em"),
+        style={"description_width": "initial"},  # the name is not cut off
+    )
+
+
+def _chosen(panel: Callable[..., str], *sliders: ipywidgets.SelectionSlider) -> Any:
+    """Show the panel that sliders point at.
+
+    With ipywidgets 8 all panels are made at once, and linked to the sliders in the
+    browser; in 7, which has no ``Stack``, the kernel makes the one that is asked for.
+    """
+    shown = ipywidgets.HTML()
+    # One of each for all panels, since a page keeps them all.
+    shared = {"layout": shown.layout, "style": shown.style}
+
+    def stack(*chosen: float) -> Any:
+        if len(chosen) == len(sliders):
+            return ipywidgets.HTML(panel(*chosen), **shared)
+        slider = sliders[len(chosen)]
+        children = [stack(*chosen, value) for _, value in slider.options]
+        found = ipywidgets.Stack(children, selected_index=slider.index)
+        ipywidgets.jslink((slider, "index"), (found, "selected_index"))
+        return found
+
+    if hasattr(ipywidgets, "Stack"):
+        return stack()
+
+    def follow(_: Any = None) -> None:
+        shown.value = panel(*(slider.value for slider in sliders))
+
+    for slider in sliders:
+        slider.observe(follow, "value")
+    follow()
+    return shown
+
+
+def train_explorer(config: VQVAEConfig, train: ImageDataset, test: ImageDataset) -> Any:
+    """Offer a :class:`TrainExplorer`; with ``VQVAE_STATIC=1``, for a page, a note."""
+    if os.environ.get("VQVAE_STATIC") == "1":
+        return _note(
+            "<strong>To train with your own K and β</strong>, open this chapter in "
+            "Colab, with the launch button at the top of the page where it has one, "
+            "or in Jupyter, and run its cells. Buttons appear in this place. This page "
+            "has no Python behind it that could train."
+        )
+    return TrainExplorer(config, train, test)
+
+
+class TrainExplorer(ipywidgets.VBox):
+    """Fields for a setting, Train and Stop, and a comparison that grows with each run.
+
+    Training goes on in a thread of its own, so that the kernel hears of Stop. Threads
+    share torch's generators: what cells draw meanwhile, no seed decides.
+
+    Args:
+        config: the choices that have no field.
+        train, test: images to train on and to measure with.
+
+    Attributes:
+        runs: what has been trained.
+        thread: of the latest run, or None.
+    """
+
+    def __init__(
+        self, config: VQVAEConfig, train: ImageDataset, test: ImageDataset
+    ) -> None:
+        self.config, self.images, self.test = config, train, test
+        self.runs: list[Result] = []
+        self.thread: threading.Thread | None = None
+        self._stop = threading.Event()
+        layout = ipywidgets.Layout(width="100%", max_width="24em")
+        look = {"layout": layout, "style": {"description_width": "7em"}}
+        self.size = ipywidgets.IntText(config.num_embeddings, description="K", **look)
+        beta, rule = config.commitment_cost, config.codebook_update
+        self.beta = ipywidgets.FloatText(beta, description="β", **look)
+        self.rule = ipywidgets.Dropdown(
+            options=RULES, value=rule, description="update rule", **look
+        )
+        self.steps = ipywidgets.IntText(quick(150), description="steps", **look)
+        self.train_button = ipywidgets.Button(
+            description="Train", button_style="primary"
+        )
+        self.stop_button = ipywidgets.Button(description="Stop", disabled=True)
+        self.progress = ipywidgets.IntProgress(0, description="progress", **look)
+        self.message, self.comparison = ipywidgets.HTML(), ipywidgets.HTML()
+        self.train_button.on_click(self._start)
+        self.stop_button.on_click(lambda _: self._stop.set())
+        buttons = ipywidgets.HBox([self.train_button, self.stop_button])
+        fields = [self.size, self.beta, self.rule, self.steps]
+        below = [self.progress, self.message, self.comparison]
+        super().__init__([*fields, buttons, *below])
+
+    def train(self, config: VQVAEConfig, steps: int) -> Result:
+        """Train with progress until Stop is clicked, and measure on the test images."""
+
+        def report(trainer: Trainer) -> bool:
+            self.progress.value = trainer.step
+            return not self._stop.is_set()
+
+        trainer = VQVAETrainer(config)
+        loader = create_dataloader(config, dataset=self.images)
+        trainer.fit(loader, steps=steps, window=WINDOW, callback=report)
+        test = create_dataloader(config, dataset=self.test, train=False)
+        settings = {**config.identity(), "steps": trainer.step}
+        name = f"run {len(self.runs) + 1}"
+        return Result(name, settings, provenance={}, **describe(trainer, test))
+
+    def _start(self, _: ipywidgets.Button) -> None:
+        if self.train_button.disabled:  # two clicks in quick succession
+            return
+        size, steps = self.size.value, self.steps.value
+        try:
+            require(size <= MOST_CODES, "K", size, f"{MOST_CODES} or less here")
+            check_int("steps", steps)
+            config = replace(
+                self.config,
+                num_embeddings=size,
+                commitment_cost=self.beta.value,
+                codebook_update=self.rule.value,
+            )
+        except ValueError as error:
+            self._fail(error)
+            return
+        self._stop.clear()
+        self.train_button.disabled, self.stop_button.disabled = True, False
+        self.progress.max, self.progress.value = steps, 0
+        self._say(f"Training on {len(self.images):,} images of {self.images.name} …")
+        work = {"target": self._work, "args": (config, steps), "daemon": True}
+        self.thread = threading.Thread(**work)
+        self.thread.start()
+
+    def _work(self, config: VQVAEConfig, steps: int) -> None:
+        try:
+            self.runs.append(self.train(config, steps))
+            done = self.runs[-1].settings["steps"]
+            stopped = f" of {steps}, stopped" if done < steps else ""
+            self.comparison.value = self._compared()
+            self._say(f"Run {len(self.runs)}: {done} steps{stopped}.")
+        except Exception as error:  # noqa: BLE001 - whatever it is, the reader is told
+            self._fail(error)
+        finally:
+            self.train_button.disabled, self.stop_button.disabled = False, True
+
+    def _compared(self) -> str:
+        """Show all runs: a table, curves of the latest, reconstructions."""
+        labels, rows = {value: name for name, value in RULES.items()}, []
+        drawn, columns = [_first(self.test)], SETTINGS | NUMBERS
+        for run in self.runs:
+            facts = run.settings | run.numbers
+            facts["codebook_update"] = labels[facts["codebook_update"]]
+            cells = [format(facts[key], form) for key, form in columns.values()]
+            rows.append([run.name, *cells])
+            label = "{}: K = {}, β = {}, {}, {} steps".format(*rows[-1])
+            seen = f"The same images as {label} redraws them; MSE {cells[4]}."
+            drawn.append(_strip(label, run.pictures["reconstructions"], seen))
+        axis, latest = "training MSE per pixel", self.runs[-MOST_CURVES:]
+        curves = {r.name: (r.history["step"], r.history["recon_loss"]) for r in latest}
+        ends = [
+            f"{run} ends at {errors[-1]:.4f}" for run, (_, errors) in curves.items()
+        ]
+        plot = _plot(
+            metric_panels({axis: curves}, log=[axis]),
+            f"Training error over the steps: {'; '.join(ends)}.",
+            "max-width:100%",
+        )
+        return "".join([_table(["run", *columns], rows), plot, *drawn])
+
+    def _say(self, text: str) -> None:
+        self.message.value = f'<p role="status">{escape(text)}</p>'
+
+    def _fail(self, error: Exception) -> None:
+        what = escape(str(error) or repr(error))
+        self.message.value = f'<p role="alert"><strong>No run:</strong> {what}</p>'
+
+
+def _note(text: str) -> Any:
+    from IPython.display import HTML  # only there when a notebook runs
+
+    return HTML(f"<blockquote>{text}</blockquote>")
+
+
+def _paragraph(text: str) -> str:
+    return f'<p style="margin:.6em 0">{escape(text)}</p>'
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Write a table whose first column names its rows."""
+    lines = ["".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)]
+    for name, *cells in rows:
+        values = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+        lines.append(f'<th scope="row">{escape(name)}</th>{values}')
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    table = f'<table class="table">{body}</table>'
+    return f'<div style="overflow-x:auto">{table}</div>'
+
+
+def _first(test: ImageDataset) -> str:
+    images = test.floats(slice(PICTURES))
+    return _strip("originals", images, f"The first {PICTURES} test images.")
+
+
+def _strip(caption: str, images: Tensor, alt: str) -> str:
+    """Show images side by side under their caption, enlarged without smoothing."""
+    look = "width:40em;max-width:100%;image-rendering:pixelated"
+    picture = _image(png_strip(images), alt, look)
+    caption = f"<figcaption>{escape(caption)}</figcaption>"
+    return f'<figure style="margin:.3em 0">{picture}{caption}</figure>'
+
+
+def _plot(figure: Figure, alt: str, style: str) -> str:
+    """Show a figure with fewer dots and colors than usual: a page holds dozens."""
+    png = small_png(figure, colors=12, dpi=100)
+    return _image(base64.b64encode(png).decode(), alt, style)
+
+
+def _image(png: str, alt: str, style: str) -> str:
+    data = f"data:image/png;base64,{png}"
+    return f'<img alt="{escape(alt)}" style="{style}" src="{data}">'

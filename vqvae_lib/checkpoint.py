@@ -1,0 +1,50 @@
+"""Checkpoints: one file, whole or not at all, that holds no code."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ._util import as_path, atomic_write
+
+FORMAT = 3
+PARTS = dict.fromkeys(("config", "model", "optimizer", "scaler", "history"), dict)
+PARTS |= dict.fromkeys(("step", "schedule_start", "schedule_end"), int)
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that can't be used; the message names what is wrong."""
+
+
+def write_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
+    """Write the parts of a checkpoint, whole or not at all."""
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, **state}, buffer)
+    atomic_write(path, buffer.getbuffer())
+
+
+def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dict:
+    """Read a checkpoint's tensors and plain values; code in the file is refused."""
+    path = as_path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not there: save a trainer first.")
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch looks at neither of these
+            folders = [i.filename for i in archive.infolist() if i.external_attr & 16]
+            if damaged := archive.testzip() or folders:
+                raise zipfile.BadZipFile(f"wrong checksum, or a folder: {damaged}")
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # zipfile and torch raise many kinds
+        raise CheckpointError(
+            f"{path} ({path.stat().st_size:,} bytes) is damaged, or holds more than "
+            f"plain tensors and values. Delete it, or take another copy. ({error})"
+        ) from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is not a checkpoint of format {FORMAT}.")
+    if lost := [k for k, kind in PARTS.items() if not isinstance(state.get(k), kind)]:
+        raise CheckpointError(f"{path} lacks {', '.join(lost)}: take another copy.")
+    return state

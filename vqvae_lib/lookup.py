@@ -1,0 +1,99 @@
+"""Nearest codes, their counts and sums, and k-means: what every codebook is made of.
+
+Vectors are rows: ``z`` is (N, D) and the codebook E is (K, D). Equation numbers are
+those of chapter 2.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ._util import all_reduce, at_least_float32, can_look, is_exporting, require
+from .metrics import count_codes
+
+TILE_CODES = 4096  # codes compared at a time
+TILE_SCORES = 1 << 20  # scores held at a time: 4 MiB, what a core keeps in its cache
+
+
+@torch.no_grad()
+def nearest_code(z: Tensor, codebook: Tensor) -> Tensor:
+    """Find the nearest code of each vector, (2.2), without an N x K matrix.
+
+    ||z - e||^2 = ||z||^2 - 2 z.e + ||e||^2, and ||z||^2 is the same for every code: the
+    nearest code has the largest z.e - ||e||^2 / 2. Scores are computed tile by tile.
+
+    Args:
+        z: (N, D) vectors; on the CPU one that is not finite raises ``ValueError``.
+        codebook: (K, D) codes on the same device, K >= 1.
+
+    Returns:
+        (N,) int64 indices in [0, K); ties go to the lowest index.
+    """
+    require(len(codebook) > 0, "K", 0, "1 or more: codebook has no codes")
+    dtype = at_least_float32(z.dtype, codebook.dtype)
+    z, codebook = z.to(dtype), codebook.to(dtype)
+    if is_exporting():  # for batches of any size: a loop would fix theirs
+        half_norms = codebook.square().sum(1) / 2
+        return torch.addmm(half_norms, z, codebook.T, beta=-1).max(1).indices
+    best = z.new_full((len(z),), -math.inf)
+    indices = torch.zeros(len(z), dtype=torch.long, device=z.device)
+    for first in range(0, len(codebook), TILE_CODES):
+        codes = codebook[first : first + TILE_CODES]
+        half_norms = codes.square().sum(1) / 2
+        rows = max(1, TILE_SCORES // len(codes))
+        for start in range(0, len(z), rows):
+            part = slice(start, start + rows)
+            # (n, D) x (D, codes) -> (n, codes) -> (n,)
+            scores = torch.addmm(half_norms, z[part], codes.T, beta=-1)
+            score, code = scores.max(1)
+            better = score > best[part]
+            best[part] = torch.where(better, score, best[part])
+            indices[part] = torch.where(better, code + first, indices[part])
+    # A code whose square overflows scores -inf, so it would never win.
+    finite = codebook.square().sum(1).isfinite().all() if can_look(z) else True
+    if can_look(z) and not (finite and best.isfinite().all()):
+        raise ValueError(
+            "nearest_code met a vector or code that is NaN, infinite or too large to "
+            "be squared: check the encoder's output; if training diverged, lower lr."
+        )
+    return indices
+
+
+@torch.no_grad()
+def code_sums(
+    z: Tensor, indices: Tensor, num_embeddings: int, *, distributed: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Count the vectors of each code and add them up, without a one-hot matrix.
+
+    Of vectors (N, D) and their codes (N,): counts (K,) and sums (K, D), in float32 (or
+    float64, as the vectors); if ``distributed``, over all processes of the group.
+    """
+    z = z.to(at_least_float32(z.dtype))
+    counts = count_codes(indices, num_embeddings).to(z.dtype)
+    sums = z.new_zeros(num_embeddings, z.shape[1]).index_add_(0, indices, z)
+    return all_reduce(counts, distributed), all_reduce(sums, distributed)
+
+
+@torch.no_grad()
+def kmeans(
+    z: Tensor, centers: Tensor, iterations: int = 10, *, distributed: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Lloyd's k-means: assign each vector, move each center to the mean of its own.
+
+    A center (K, D) that no vector (N, D) chooses stays where it is.
+
+    Returns:
+        centers (K, D) and counts (K,), the vectors of each center at the last
+        assignment, in float32 (float64 for vectors in float64).
+    """
+    z, centers = (part.to(at_least_float32(z.dtype)) for part in (z, centers))
+    counts = z.new_zeros(len(centers))
+    for _ in range(iterations):
+        indices = nearest_code(z, centers)
+        counts, sums = code_sums(z, indices, len(centers), distributed=distributed)
+        means = sums / counts.clamp(min=1)[:, None]
+        centers = torch.where(counts[:, None] > 0, means, centers)
+    return centers, counts

@@ -1,0 +1,109 @@
+"""What codes do: how they are used, what they cost, what a picture loses by them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ._util import require
+
+
+class Rate(NamedTuple):
+    """Bits that an image's codes cost."""
+
+    nominal: float  # every code equally likely: positions x log2 K
+    entropy: float  # codes as likely as they were counted: positions x H, (6.1)
+
+
+def as_codes(indices: Tensor) -> Tensor:
+    """Return integers of any kind as int64, or raise ``ValueError``."""
+    indices = torch.as_tensor(indices)  # NumPy's arrays have no such methods
+    dtype = indices.dtype
+    if dtype.is_floating_point or dtype.is_complex or dtype is torch.bool:
+        raise ValueError(f"indices are {dtype}: codes are named by integers.")
+    return indices.long()
+
+
+def count_codes(indices: Tensor, num_embeddings: int) -> Tensor:
+    """Count each code in indices (N,) int64, without a one-hot matrix: (K,) float32.
+
+    No value is read, and integers count: float32 would stop at 2^24, bfloat16 at 256.
+    """
+    ones = torch.ones(len(indices), dtype=torch.int32, device=indices.device)
+    return ones.new_zeros(num_embeddings).index_add_(0, indices, ones).float()
+
+
+def code_frequency(indices: Tensor, num_embeddings: int) -> Tensor:
+    """Compute the share that each code has of indices of any shape: (K,) float32."""
+    codes = as_codes(indices).flatten()
+    return count_codes(codes, num_embeddings) / len(codes)
+
+
+def usage_counts(indices: Tensor, num_embeddings: int) -> Tensor:
+    """Count each of K codes in integers of any shape: (K,) int64, on the CPU."""
+    codes = as_codes(indices).flatten().cpu()
+    low, high = (int(codes.min()), int(codes.max())) if len(codes) else (0, 0)
+    allowed = f"in [0, {num_embeddings}), since num_embeddings = {num_embeddings}"
+    require(0 <= low <= high < num_embeddings, "indices", (low, high), allowed)
+    return torch.bincount(codes, minlength=num_embeddings)
+
+
+def active_codes(counts: Tensor) -> int:
+    """Return how many codes were used at least once."""
+    return int((counts > 0).sum())
+
+
+def perplexity(counts: Tensor) -> Tensor:
+    """Effective number of codes in use: exp of the entropy of their frequencies, (2.9).
+
+    From counts or frequencies (K,): () float64 on the CPU, in [1, K]; 1 if one code
+    takes all, K if all are used equally. It grows with the number of vectors counted:
+    count over a whole pass of the data before you compare.
+    """
+    p = counts.detach().cpu().double()  # Apple's GPUs have no float64
+    return torch.special.entr(p / p.sum()).sum().exp()
+
+
+def rate(counts: Tensor, positions: int) -> Rate:
+    """Compute the bits that an image's codes cost, from counts (K,) over a pass."""
+    entropy = math.log2(float(perplexity(counts)))
+    return Rate(positions * math.log2(len(counts)), positions * entropy)
+
+
+def mse(x: Tensor, x_recon: Tensor) -> float:
+    """Return the mean squared error per pixel, in units of [0, 1] squared."""
+    if x.shape != x_recon.shape:
+        raise ValueError(
+            f"x is {tuple(x.shape)} and x_recon {tuple(x_recon.shape)}: "
+            "they must have one shape."
+        )
+    x, x_recon = (part.detach().cpu().double() for part in (x, x_recon))
+    return float((x - x_recon).square().mean())
+
+
+def normalized_mse(error: float, variance: float) -> float:
+    """Return error / variance of the pixels: 1 is one gray throughout, 0 perfect."""
+    require(variance > 0, "variance", variance, "above 0: the images have no contrast")
+    return error / variance
+
+
+def psnr(error: float) -> float:
+    """Return the peak signal-to-noise ratio in dB, for pixels in [0, 1]."""
+    return math.inf if error == 0 else -10 * math.log10(error)
+
+
+@torch.no_grad()
+def collect_indices(model: Any, loader: Iterable[Any]) -> Tensor:
+    """Encode a pass of batches x (B, C, H, W), or of pairs (x, labels).
+
+    Returns (N, H/4, W/4) int64 on the CPU, in the loader's order.
+    """
+    device = next(model.parameters()).device
+    images = (b[0] if isinstance(b, tuple | list) else b for b in loader)
+    codes = [model.encode(x.to(device)).cpu() for x in images]
+    require(len(codes) > 0, "loader", loader, "a loader with batches: it has none")
+    return torch.cat(codes)
