@@ -59,7 +59,7 @@ def test_it_is_trained_anew_for_the_source_that_training_needs_and_no_other(tmp_
     shutil.copytree(Path(vqvae_lib.__file__).parent, library, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(vqvae_lib, "__file__", str(library / "__init__.py"))
     take(tmp_path / "cache", steps=1)
-    for module, times in (("standin", 1), ("prior", 1), ("quantizer", 2), ("schedule", 3)):
+    for module, times in (("standin", 1), ("prior", 1), ("quantizer", 2), ("running", 3)):
         (library / f"{module}.py").write_text("# another text")
         take(tmp_path / "cache", steps=1)
         assert fits.call_count == times, module

@@ -22,7 +22,7 @@ from PIL import Image
 from project import ROOT
 
 from vqvae_book import figures
-from vqvae_book.figures import draw, style, sweep
+from vqvae_book.figures import codebook, draw, maths, prior, quantizer, style, sweep, vae
 from vqvae_lib import BatchLoader
 from vqvae_lib.viz import visualize_codebook_usage, visualize_reconstruction
 
@@ -194,6 +194,28 @@ def test_strips_have_a_row_a_name_a_mark_a_seed_and_a_logarithmic_axis_where_val
     assert (paid.get_xscale(), used.get_xscale()) == ("log", "linear")
 
 
+def test_codes_are_ranked_by_use_in_percent():
+    (axis,) = shown(codebook.usage_histogram(USES))
+    assert [bar.get_height() for bar in axis.patches] == pytest.approx([40, 30, 20, 10, 0, 0])
+    assert axis.lines[0].get_ydata() == pytest.approx([100 / 6] * 2)
+    assert shown(quantizer.ranked_use({"a": USES}))[0].lines[0].get_ydata() == pytest.approx([40, 30, 20, 10])
+    names = [axis.get_xlabel() for axis in shown(maths.code_sheet(IMAGES, USES, columns=4))]
+    assert names == ["40.0 %", "30.0 %", "20.0 %", "10.0 %", "0.0 %", "0.0 %", "", ""]
+    counts = [torch.tensor([1, 0, 3]), torch.tensor([2, 2, 0])]
+    steps = [patch.get_data().values.tolist() for patch in shown(sweep.usage_by_rank(counts))[0].patches]
+    assert steps == [[75, 25, 0], [50, 50, 0]]
+    assert [bar.get_height() for bar in shown(figures.bar_panels({"a": [2, 1]}, x="x", y="y"))[0].patches] == [2, 1]
+
+
+@pytest.mark.parametrize("z", [None, torch.tensor([[-1.0, 0.0]])])
+def test_planes_tell_codes_in_use_from_others(z):
+    codes = torch.tensor([[-1.0, 0.0], [1.0, 0.0], [0.1, 0.0]])
+    rules = {"product": lambda z, e: (z @ e.T).argmax(1)}
+    figure = quantizer.code_planes(dict.fromkeys(("nearest", "product"), codes), 2.0, z, rules=rules)
+    used = [[len(line.get_xdata()) for line in axis.lines[-2:]] for axis in shown(figure)]
+    assert used == ([[3, 0], [2, 1]] if z is None else [[1, 2]] * 2)
+
+
 def test_heat_maps_share_a_scale_outline_boxes_and_write_numbers_into_their_cells():
     maps = {"a": torch.eye(4), "b": -3 * torch.eye(4)}
     axes = shown(figures.map_panels(maps, "gray level", diverging=True))
@@ -207,6 +229,32 @@ def test_heat_maps_share_a_scale_outline_boxes_and_write_numbers_into_their_cell
     assert [text.get_position() for text in codes.texts] == [(0, 0), (1, 0), (0, 1), (1, 1), (2, 1)]
     assert (words(error.get_yticklabels()), words(bits.get_xticklabels())) == (["4", "16"], ["0", "0.25", "4"])
     assert ([axis.get_xlabel() for axis in (error, bits)], empty.axison) == (["", "β"], False)
+
+
+def test_the_prior_is_shown_what_it_sees_what_it_misses_and_what_comes_later():
+    (axis, _) = shown(prior.fields({"a": FIELD, "b": ~FIELD}, (1, 1)))
+    assert (axis.images[0].get_array().tolist(), axis.patches[0].get_xy()) == ([[1, 2, 1], [1, 0, 0]], (0.5, 0.5))
+    (axis,) = shown(prior.causality({"a": torch.tensor([[0, 0, 0], [1, 0, 0], [0, 1, 0]]).bool()}))
+    assert axis.images[0].get_array().tolist() == [[0, 0, 0], [2, 0, 0], [1, 2, 0]]
+    (axis,) = shown(prior.masks({"A": torch.tensor([[1, 1, 1], [1, 0, 0], [0, 0, 0]])}))
+    assert (words(axis.texts), axis.patches[0].get_xy()) == (list("111100000"), (0.5, 0.5))
+    *_, left, right, _ = shown(prior.surprise(IMAGES[:2], torch.tensor([[[1.0, 2.0]], [[4.0, 1.0]]])))
+    assert ([left.get_xlabel(), right.get_xlabel()], left.images[0].get_clim()) == (["3 bits", "5 bits"], (0, 4))
+    (axis,) = shown(prior.by_class([[0.9, 0.5, 1.0], [0.7, 0.5, 1.0]], 0.95, "redrawn"))
+    assert (axis.lines[0].get_ydata(), axis.get_ylim()[0] < 50) == (pytest.approx([80, 50, 100]), True)
+    axes = shown(prior.completions([IMAGES] * 3, ["image", "drawn", "drawn"], given=4, first=1))
+    assert [line.get_ydata()[0] for axis in axes for line in axis.lines] == [3.5] * 12
+
+
+def test_gaussian_latents_are_mapped_in_bits_and_ranked_in_nats():
+    left, right, _ = shown(vae.kl_maps(torch.tensor([[[0.1, 0.0]], [[0.3, 0.02]]])))
+    assert np.asarray(left.images[0].get_array()) * np.log(2) == pytest.approx(np.array([[0.4, 0.02]]))
+    assert list(right.lines[0].get_ydata()) == pytest.approx([0.3, 0.1, 0.02, 1e-6])
+    _, right = shown(vae.bits_back({"mean 0": CURVE}, {"sent": CURVE}, 1.5))
+    assert right.get_xlim()[0] > right.get_xlim()[1]
+    rows = {"K = 8": {"one": 50.0, "other": 80.0}, "K = 16": dict.fromkeys(("one", "other"), float("nan"))}
+    (axis,) = shown(vae.equal_error(rows))
+    assert [collection.get_segments()[0].tolist() for collection in axis.collections] == [[[50, 0], [80, 0]]]
 
 
 @pytest.mark.parametrize("n", [1, 3, 8])

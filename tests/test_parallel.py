@@ -139,7 +139,7 @@ def test_trainers_in_one_group_do_not_mix(tmp_path):
 def draw(folder: Path) -> dict:
     trainer = VQVAETrainer(TINY)
     trainer.model.decoder.net[0].bias.data.fill_(trainer.rank)  # weights that differ at first
-    trainer.model.vq.codebook.copy_(torch.randn(8, 3))
+    trainer.model.vq.codebook.copy_(torch.randn(8, 3) + trainer.rank)
     forward, drawn = trainer.model.training_step, []
     trainer.model.training_step = lambda *args: drawn.append(torch.rand(1)) or forward(*args)
     trainer.fit(batches(), steps=3)

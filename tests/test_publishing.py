@@ -89,9 +89,3 @@ def test_the_sites_scripts_are_fetched_once_and_again_when_the_lock_file_changes
     assert not vendor.complete()
     vendor.fetch()
     assert len(npm) == 2
-
-
-def test_without_npm_the_remedy_is_named(npm, monkeypatch):
-    monkeypatch.setattr(vendor.shutil, "which", lambda name: None)
-    with pytest.raises(SystemExit, match="Node"):
-        vendor.fetch()

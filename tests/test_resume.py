@@ -151,12 +151,16 @@ def test_a_real_interrupt_at_any_moment_goes_on_to_the_same_bits(ends, tmp_path)
     assert interrupts > 0 and same_bits(state(trainer), ends["ema"])
 
 
+def stop() -> None:
+    raise KeyboardInterrupt
+
+
 def test_an_interrupted_loop_over_epochs_that_is_run_again_goes_on_with_its_schedule():
     config = replace(TINY, num_epochs=3)
     trainer, whole, ends = VQVAETrainer(config), VQVAETrainer(config), []
     whole.fit(batches())
     forward, calls = trainer.model.training_step, itertools.count(1)
-    trainer.model.training_step = lambda *args: forward(*args) if next(calls) != 10 else os.kill(os.getpid(), 2)
+    trainer.model.training_step = lambda *args: forward(*args) if next(calls) != 10 else stop()
     for _ in range(2):  # the cell is executed twice
         try:
             for _ in range(config.num_epochs):

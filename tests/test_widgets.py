@@ -101,7 +101,7 @@ def test_what_failed_is_left_out_of_the_mean_and_what_is_missing_is_named(folder
     some, all_, none, missing = (choose(explorer, *point) for point in ((4, 0.0), (16, 0.0), (16, 0.25), (16, 4.0)))
     assert "1 of 2 seeds failed" in some and "seed 0, test MSE 0.0600" in some
     assert rows(some)[0][1] == "mean of 1 seed" and rows(some)[1][1:] == ["0.00500"] * 3
-    assert "2 of 2 seeds failed" in all_ and rows(all_)[1][1] == "0.06500"  # nothing is left to leave out
+    assert "2 of 2 seeds failed" in all_ and rows(all_)[1][1] == "–"  # a mean of nothing
     assert "failed" not in none
     assert "K = 16, β = 4" in missing and pictures(missing) == []
 

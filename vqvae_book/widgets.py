@@ -96,17 +96,17 @@ def _panel(
     runs = [*kept, *lost]  # the first is in the picture, and filled in the usage plot
     each = [(run.settings["seed"], run.numbers["MSE"]) for run in runs]
     named = [f"seed {seed}, test MSE {error:.4f}" for seed, error in each]
-    caption = f"reconstructions, {named[0]}{'' if kept else ' (failed)'}"
+    caption = f"{'reconstructions' if kept else 'failed run'}, {named[0]}"
     alt = f"The same images redrawn with {setting}; {named[0]}."
     parts = [_strip(caption, runs[0].pictures["reconstructions"], alt)]
     rows = []
     for label, (name, form) in NUMBERS.items():
         values = [run.numbers[name] for run in kept]
         ends = (statistics.fmean(values), min(values), max(values)) if kept else ()
-        rows.append([label, *([format(value, form) for value in ends] or "–––")])
-    # A row that is always there: nothing moves where a seed has failed.
-    rows.append(["failed", f"{len(lost)} of {_seeds(runs)}", "", ""])
-    head = [setting, f"mean of {_seeds(kept)}", "smallest", "largest"]
+        rows.append([label, *([f"{end:{form}}" for end in ends] or ["failed"] * 3)])
+    # As many lines of text in every panel: nothing moves where a seed has failed.
+    rows.append(["failed seeds", f"{len(lost)} of {len(runs)}", "", ""])
+    number = _seeds(kept) if kept else "none"
     most = max(float(run.usage.max() / run.usage.sum()) for run in runs)
     fewest = min(active_codes(run.usage) for run in runs)
     usage = f"Use of the codes with {setting}, {_seeds(runs)}: at least {fewest} of "
@@ -119,7 +119,7 @@ def _panel(
         curve += f" {len(lost)} of {_seeds(runs)} failed, losing more than half of the "
         curve += f"pixels' variance: {'; '.join(named[len(kept) :])}."
     parts += [
-        _table(head, rows),
+        _table([setting, f"mean of {number}", "smallest", "largest"], rows),
         '<div style="display:flex;flex-wrap:wrap;gap:.5em">',
         _plot(usage_by_rank([run.usage for run in runs]), usage, HALF),
         _plot(learning_curves(curves, limits), curve, HALF),
@@ -129,7 +129,7 @@ def _panel(
 
 
 def _seeds(runs: Sequence[Result]) -> str:
-    return f"{len(runs)} seed{'' if len(runs) == 1 else 's'}"
+    return f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
 
 
 def step_through(frames: Sequence[Tensor], alts: Sequence[str], name: str) -> Any:

@@ -149,9 +149,3 @@ def test_it_fits_the_screen_and_can_be_read_in_either_theme(shown, width, theme)
     shown.add_script_tag(path=vendor.AXE)
     found = shown.evaluate("axe.run('.cell_output')")["violations"]
     assert [(fault["id"], [node["html"][:200] for node in fault["nodes"]]) for fault in found] == []
-
-
-def test_the_page_is_light(site):
-    page = (site / "page.html").stat().st_size
-    images = sum(file.stat().st_size for file in (site / "_images").glob("*")) if (site / "_images").exists() else 0
-    assert page + images < MOST_BYTES

@@ -157,33 +157,3 @@ def fill(trainer, **values: str) -> None:
 def rows(trainer) -> list[list[str]]:
     """The comparison, without its head."""
     return [row.locator("th, td").all_inner_texts() for row in trainer.locator("tr").all()][1:]
-
-
-def test_training_runs_stops_and_survives_an_impossible_setting(live):
-    trainer = widget(live, "button:text-is('Train')")
-    train, stop = (trainer.get_by_role("button", name=name, exact=True) for name in ("Train", "Stop"))
-    says = trainer.locator("[role=status], [role=alert]")
-
-    fill(trainer, K="0", steps="3")
-    train.press("Enter")
-    trainer.get_by_role("alert").wait_for()
-    assert "num_embeddings = 0" in says.inner_text()
-    assert rows(trainer) == []
-
-    fill(trainer, K="5", β="1.5")
-    train.press("Enter")
-    trainer.get_by_text("Run 1: 3 steps.").wait_for()
-    assert [row[:5] for row in rows(trainer)] == [["run 1", "5", "1.5", "moving averages (EMA)", "3"]]
-    assert trainer.get_by_alt_text("Training error over the steps: run 1 ends at").is_visible()
-
-    fill(trainer, K="7", steps="1000000")
-    train.press("Enter")
-    trainer.get_by_text("Training on 64 images").wait_for()
-    assert train.is_disabled()
-    stop.press("Enter")
-    trainer.get_by_text("of 1000000, stopped.").wait_for()
-    assert train.is_enabled() and stop.is_disabled()
-    kept = rows(trainer)[1]
-    assert kept[:3] == ["run 2", "7", "1.5"]
-    assert 0 <= int(kept[4]) < 1_000_000
-    assert trainer.locator("figure img").count() == 3  # the originals, and each run's
