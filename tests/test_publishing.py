@@ -41,8 +41,7 @@ def configured(monkeypatch, recorded: str, environment: dict[str, str]) -> Simpl
 
 
 def test_without_an_address_no_button_is_shown(monkeypatch):
-    assert vars(configured(monkeypatch, "", {})) == {"html_theme_options": {}}
-    assert project.install_source() == ""
+    assert vars(configured(monkeypatch, "", {})) == {"html_theme_options": {}} and project.install_source() == ""
 
 
 @pytest.mark.parametrize("environment", [{}, FORK])
@@ -59,7 +58,6 @@ def test_all_places_agree_on_the_repository_and_a_fork_overrides_it(monkeypatch,
 
 @pytest.fixture
 def npm(tmp_path, monkeypatch):
-    """An npm that installs the site's scripts below `tmp_path`, and counts how often it is asked."""
     asked = []
 
     def install(command, cwd, check):
@@ -82,8 +80,7 @@ def npm(tmp_path, monkeypatch):
 def test_the_sites_scripts_are_fetched_once_and_again_when_the_lock_file_changes(npm, tmp_path):
     for _ in range(2):
         vendor.fetch()
-    assert len(npm) == 1
-    assert "--ignore-scripts" in npm[0]
+    assert len(npm) == 1 and "--ignore-scripts" in npm[0]
     assert len(list((tmp_path / "assets" / "vendor").rglob("*.*"))) == len(vendor.SERVED)  # the lock file, no LICENSE
     (tmp_path / "package-lock.json").write_text("second")
     assert not vendor.complete()

@@ -103,9 +103,9 @@ def _panel(
     for label, (name, form) in NUMBERS.items():
         values = [run.numbers[name] for run in kept]
         ends = (statistics.fmean(values), min(values), max(values)) if kept else ()
-        rows.append([label, *([f"{end:{form}}" for end in ends] or ["failed"] * 3)])
+        rows.append([label, *([f"{end:{form}}" for end in ends] or "–––")])
     # As many lines of text in every panel: nothing moves where a seed has failed.
-    rows.append(["failed seeds", f"{len(lost)} of {len(runs)}", "", ""])
+    rows.append(["seeds that learned", f"{len(kept)} of {len(runs)}", "", ""])
     number = _seeds(kept) if kept else "none"
     most = max(float(run.usage.max() / run.usage.sum()) for run in runs)
     fewest = min(active_codes(run.usage) for run in runs)
