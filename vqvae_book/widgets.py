@@ -106,7 +106,7 @@ def _panel(
         rows.append([label, *([f"{end:{form}}" for end in ends] or "–––")])
     # As many lines of text in every panel: nothing moves where a seed has failed.
     rows.append(["seeds that learned", f"{len(kept)} of {len(runs)}", "", ""])
-    number = _seeds(kept) if kept else "none"
+    number = _seeds(kept) if kept else "no\u00a0seed"
     most = max(float(run.usage.max() / run.usage.sum()) for run in runs)
     fewest = min(active_codes(run.usage) for run in runs)
     usage = f"Use of the codes with {setting}, {_seeds(runs)}: at least {fewest} of "
