@@ -282,3 +282,11 @@ def test_an_equation_that_a_docstring_names_stands_in_its_chapter():
             (chapter,) = (ROOT / "chapters").glob(f"{int(number[0]):02}_*.ipynb")
             text = "".join(cell.source for cell in nbformat.read(chapter, as_version=4).cells)
             assert f"\\tag{{{number}}}" in text, f"{path.name} names ({number}), which {chapter.name} lacks"
+
+
+def test_growing_cases_are_sorted_beside_the_smallest_other_number():
+    sizes = ((2, 8), (1, 8), (1, 9))
+    rows = [{"N": n, "K": k, "ours ms": n, "bare product ms": n / 2, "MiB beyond": 5} for n, k in sizes]
+    axes = shown(quantizer.scaling(rows))
+    assert [list(axis.lines[0].get_xdata()) for axis in axes[:2]] == [[8, 9], [1, 2]]
+    assert list(axes[1].lines[1].get_ydata()) == [0.5, 1]

@@ -40,10 +40,6 @@ def configured(monkeypatch, recorded: str, environment: dict[str, str]) -> Simpl
     return config
 
 
-def test_without_an_address_no_button_is_shown(monkeypatch):
-    assert vars(configured(monkeypatch, "", {})) == {"html_theme_options": {}} and project.install_source() == ""
-
-
 @pytest.mark.parametrize("environment", [{}, FORK])
 def test_all_places_agree_on_the_repository_and_a_fork_overrides_it(monkeypatch, environment):
     config = configured(monkeypatch, "https://github.com/Owner/Book", environment)

@@ -31,6 +31,7 @@ TINY = VQVAEConfig(
     hidden_dim=4, num_embeddings=8, embedding_dim=3, restart_threshold=0.5, precision="float32", device="cpu"
 )
 IMAGES = ImageDataset(*draw_glyphs("0123456789", 112, seed=1), "glyphs")
+SHUFFLED = DataLoader(TensorDataset(IMAGES.floats(), IMAGES.labels), 16, shuffle=True)
 forks = pytest.mark.skipif(sys.platform != "linux", reason="these processes are forked, and killed by signal")
 
 
@@ -174,11 +175,7 @@ def test_an_interrupted_loop_over_epochs_that_is_run_again_goes_on_with_its_sche
     assert trainer.history["step"] == [7, 14, 21, 28]
 
 
-def shuffled() -> DataLoader:
-    return DataLoader(TensorDataset(IMAGES.floats(), IMAGES.labels), 16, shuffle=True)
-
-
-@pytest.mark.parametrize("loader", [batches, shuffled])
+@pytest.mark.parametrize("loader", [batches, lambda: SHUFFLED])
 def test_a_model_that_draws_and_a_loader_that_shuffles_resume_to_the_same_bits(tmp_path, loader):
     def noisy() -> VQVAETrainer:
         trainer = VQVAETrainer(TINY)

@@ -186,8 +186,7 @@ class Stream(IterableDataset):
     def __init__(self, batches: list) -> None:
         self.batches = batches
 
-    def __iter__(self):
-        yield from self.batches
+    __iter__ = lambda self: iter(self.batches)  # noqa: E731
 
 
 def test_streams_without_length_train_when_steps_are_given(config, loader):
@@ -318,7 +317,6 @@ def test_the_generator_of_the_own_device_is_seeded_and_given_back(monkeypatch, d
 
 
 def test_a_device_without_float64_trains_and_measures(config, loader):
-    """Also where the batches come in float64, as NumPy's often do."""
     trainer, batches = VQVAETrainer(config), [(x.double(), labels) for x, labels in loader]
     with NoFloat64():
         trainer.fit(batches, steps=3)
@@ -395,8 +393,9 @@ def test_a_step_that_fails_leads_back_to_the_last_windows_end(config, loader, tm
 
 
 def test_a_run_that_diverges_stops_with_a_model_that_can_be_used(config, loader):
-    trainer = VQVAETrainer(replace(config, lr=1e25, schedule="constant", precision="float32"))
-    with pytest.raises((TrainingError, ValueError)):
+    trainer = VQVAETrainer(config)
+    trainer.model.encoder.net[0].weight.register_hook(lambda gradient: gradient * math.nan)
+    with pytest.raises(TrainingError):  # although the quantizer meets it first
         trainer.fit(loader, steps=30, window=10)
     assert trainer.evaluate(loader)["total_loss"] < 10
 
