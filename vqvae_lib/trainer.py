@@ -201,11 +201,14 @@ class Trainer:
         scale, scaled = self.scaler.get_scale(), self.scaler.is_enabled()
         before = copy.deepcopy(self.model.state_dict()) if scaled else {}
         try:
-            with torch.autocast(self.device.type, self.dtype, self.dtype is not None):
-                if self.step == 0 and hasattr(self.model, "initialize"):
-                    seed_devices(seed, self.device)
-                    self.model.initialize(x)
+            # Two contexts: a cast that autocast keeps from no_grad has no gradient.
+            autocast = self.device.type, self.dtype, self.dtype is not None
+            if self.step == 0 and hasattr(self.model, "initialize"):
                 seed_devices(seed, self.device)
+                with torch.autocast(*autocast):
+                    self.model.initialize(x)
+            seed_devices(seed, self.device)
+            with torch.autocast(*autocast):
                 results = training_step(x, labels)
             self.optimizer.zero_grad(set_to_none=True)
             self.scaler.scale(results["total_loss"]).backward()
