@@ -175,13 +175,6 @@ def test_mode_and_data_belong_to_what_an_execution_depends_on(house, monkeypatch
     assert len({*keys, key()}) == 4
 
 
-def test_the_site_refuses_quick_mode(monkeypatch):
-    monkeypatch.setenv("VQVAE_QUICK", "1")
-    monkeypatch.setattr(sys, "argv", ["build.py", "site"])
-    with pytest.raises(SystemExit, match="VQVAE_QUICK"):
-        build.main()
-
-
 def test_progress_bars_leave_nothing_on_a_page_and_errors_are_told(tmp_path):
     code = ["from tqdm.auto import tqdm\nfor _ in tqdm(range(3)): pass\nprint('done')", "1 / 0"]
     page = tmp_path / "page.ipynb"
