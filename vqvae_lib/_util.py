@@ -77,6 +77,14 @@ def at_least_float32(*dtypes: torch.dtype) -> torch.dtype:
     return functools.reduce(torch.promote_types, dtypes, torch.float32)
 
 
+def check_codes(name: str, codes: Tensor, num_embeddings: int) -> None:
+    """Raise unless all codes lie in [0, K), where values may be read."""
+    if can_look(codes) and codes.numel():
+        low, high = int(codes.min()), int(codes.max())
+        allowed = f"in [0, {num_embeddings}), since num_embeddings = {num_embeddings}"
+        require(0 <= low <= high < num_embeddings, name, (low, high), allowed)
+
+
 def seed_at(seed: int, step: int) -> int:
     """Derive the seed of one step from a run's: a resumed run draws the same."""
     return (seed * 1_000_003 + step) % 2**63  # what torch's generators take

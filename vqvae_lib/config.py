@@ -108,7 +108,7 @@ def learning_rate(progress: float, peak: float, schedule: str = "one_cycle") -> 
     check_choice("schedule", schedule, SCHEDULES)
     if schedule == "constant":
         return peak
-    warm = 0.3
+    warm = 0.3  # with 0.1 the decoder could be driven to a constant
     if progress < warm:
         low, share = peak / 25, 1 - progress / warm
     else:

@@ -53,12 +53,13 @@ def nearest_code(z: Tensor, codebook: Tensor) -> Tensor:
             best[part] = torch.where(better, score, best[part])
             indices[part] = torch.where(better, code + first, indices[part])
     # A code whose square overflows scores -inf, so it would never win.
-    finite = codebook.square().sum(1).isfinite().all() if can_look(z) else True
-    if can_look(z) and not (finite and best.isfinite().all()):
-        raise ValueError(
-            "nearest_code met a vector or code that is NaN, infinite or too large to "
-            "be squared: check the encoder's output; if training diverged, lower lr."
-        )
+    if can_look(z):
+        squares = codebook.square().sum(1)
+        if not (best.isfinite().all() and squares.isfinite().all()):
+            raise ValueError(
+                "nearest_code met a vector or code that is NaN, infinite or too large "
+                "to be squared: check the encoder's output; if it diverged, lower lr."
+            )
     return indices
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ._util import require
+from ._util import check_codes, require
 
 
 class Rate(NamedTuple):
@@ -46,9 +46,7 @@ def code_frequency(indices: Tensor, num_embeddings: int) -> Tensor:
 def usage_counts(indices: Tensor, num_embeddings: int) -> Tensor:
     """Count each of K codes in integers of any shape: (K,) int64, on the CPU."""
     codes = as_codes(indices).flatten().cpu()
-    low, high = (int(codes.min()), int(codes.max())) if len(codes) else (0, 0)
-    allowed = f"in [0, {num_embeddings}), since num_embeddings = {num_embeddings}"
-    require(0 <= low <= high < num_embeddings, "indices", (low, high), allowed)
+    check_codes("indices", codes, num_embeddings)
     return torch.bincount(codes, minlength=num_embeddings)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 from tqdm.auto import tqdm
 
-from ._util import can_look, check_number, eval_mode, require, seeded
+from ._util import check_codes, check_number, eval_mode, require, seeded
 from .config import TrainConfig
 from .data import BatchLoader, ImageDataset
 from .metrics import collect_indices
@@ -262,9 +262,7 @@ class CodeEmbedding(nn.Embedding):
         K, shape = self.num_embeddings, tuple(codes.shape)
         ok = codes.dtype == torch.int64 and len(shape) == 3 and 0 not in shape
         require(ok, "codes", f"{codes.dtype} {shape}", "int64 (B, H, W), not empty")
-        if can_look(codes):
-            low, high = int(codes.min()), int(codes.max())
-            require(0 <= low <= high < K, "codes", (low, high), f"in [0, {K})")
+        check_codes("codes", codes, K)
         return super().forward(codes).movedim(-1, 1)
 
 

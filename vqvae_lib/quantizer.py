@@ -18,6 +18,7 @@ from ._util import (
     at_least_float32,
     can_look,
     check_choice,
+    check_codes,
     check_int,
     check_number,
     processes,
@@ -153,10 +154,7 @@ class _Quantizer(nn.Module):
     def lookup(self, indices: Tensor) -> Tensor:
         """Return the codes (B, D, ...) of integers (B, ...) in [0, K)."""
         indices = as_codes(indices)
-        if can_look(indices) and indices.numel():
-            low, high = int(indices.min()), int(indices.max())
-            fits, K = 0 <= low <= high < self.num_embeddings, self.num_embeddings
-            require(fits, "indices", (low, high), f"in [0, {K})")
+        check_codes("indices", indices, self.num_embeddings)
         return F.embedding(indices, self.codebook).movedim(-1, 1)
 
     @torch.no_grad()
