@@ -35,8 +35,8 @@ units: env  ## unit tests, how much of the code they run (at least 95 %, branche
 	@$(BIN)/python tools/vendor.py || { test -z "$$VQVAE_BROWSER" && echo "==> tests that need these are left out, and named"; }
 	@$(BIN)/python -m pytest tests/browser
 
-quick: env  ## unit tests alone, two at a time and without a browser: about a minute
-	@$(BIN)/python -m pytest -n 2 --ignore=tests/browser
+quick: env  ## unit tests that are not slow, two at a time and without a browser: within a minute
+	@$(BIN)/python -m pytest -n 2 --ignore=tests/browser -m "not slow"
 
 chapters: env  ## execute every chapter
 	@$(BIN)/python tools/build.py test

@@ -62,6 +62,7 @@ def test_a_module_of_the_library_imports_those_below_it_alone(path):
     assert others <= BASE | LAZY
 
 
+@pytest.mark.slow
 def test_importing_the_library_loads_nothing_that_draws_or_shows():
     code = (
         "import sys, vqvae_lib; print(*{'matplotlib.pyplot', 'ipywidgets', 'IPython', 'vqvae_book'} & {*sys.modules})"

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from helpers import HALVES, NoFloat64, no_looks, same_bits, snapshot, train
 
 from vqvae_book.extras import ResizeDecoder, receptive_field
-from vqvae_lib import EMAVectorQuantizer, VectorQuantizer, eval_mode, lookup, quantizer, seeded
+from vqvae_lib import EMAVectorQuantizer, VectorQuantizer, eval_mode, seeded
 from vqvae_lib.metrics import collect_indices, mse, perplexity, rate
 from vqvae_lib.model import VQVAE, Decoder, Encoder
 
@@ -208,8 +208,8 @@ def test_a_device_without_float64_does(config, images, update):
 def test_training_steps_never_wait_for_the_device(monkeypatch, start, images, update, autocast):
     """What a GPU would run: there values are not looked at, and restarts are drawn in each step."""
     model = start(codebook_update=update, restart_threshold=0.9)
-    for module in (lookup, quantizer):
-        monkeypatch.setattr(module, "can_look", lambda tensor: False)
+    for module in ("_util", "lookup", "quantizer"):
+        monkeypatch.setattr(f"vqvae_lib.{module}.can_look", lambda tensor: False)
     with pytest.raises(AssertionError), no_looks():
         float(images.sum())
     before = snapshot(model)

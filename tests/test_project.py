@@ -151,12 +151,6 @@ def test_a_change_executes_those_notebooks_that_depend_on_it(house, file, execut
     assert {name for name in ALL if before[name] != build.key(house / f"{name}.ipynb", house)} == executed_anew
 
 
-def test_the_figures_of_the_prior_belong_to_its_chapter():
-    by_name = {path.stem[3:]: path for path in project.chapters() if path.parent.name == "chapters"}
-    assert "vqvae_book.figures.prior" in build.book_modules(by_name["prior"])
-    assert "vqvae_book.figures.prior" not in build.book_modules(by_name["quantizer"])
-
-
 def test_mode_and_data_belong_to_what_an_execution_depends_on(house, monkeypatch):
     monkeypatch.setenv("HOME", str(house))
     monkeypatch.setenv("USERPROFILE", str(house))
@@ -175,6 +169,7 @@ def test_mode_and_data_belong_to_what_an_execution_depends_on(house, monkeypatch
     assert len({*keys, key()}) == 4
 
 
+@pytest.mark.slow
 def test_progress_bars_leave_nothing_on_a_page_and_errors_are_told(tmp_path):
     code = ["from tqdm.auto import tqdm\nfor _ in tqdm(range(3)): pass\nprint('done')", "1 / 0"]
     page = tmp_path / "page.ipynb"

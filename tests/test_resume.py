@@ -74,6 +74,7 @@ def forked(work: Callable, *args: object) -> multiprocessing.Process:
 
 @forks
 @pytest.mark.parametrize("update", ["ema", "gradient"])
+@pytest.mark.slow
 @pytest.mark.no_mutants
 def test_killed_at_random_moments_and_resumed_it_ends_with_the_same_bits(ends, tmp_path, update):
     """History, weights, codebook, optimizer: all of it. A run that ends before its kill is compared, then made anew."""
@@ -193,6 +194,7 @@ def test_a_model_that_draws_and_a_loader_that_shuffles_resume_to_the_same_bits(t
     assert same_bits(state(resumed), state(whole))
 
 
+@pytest.mark.slow
 @pytest.mark.no_mutants
 def test_another_process_comes_to_the_same_bits(ends, tmp_path):
     """Nothing that a process draws as it starts has a say; and a bar that is switched off shows nothing."""

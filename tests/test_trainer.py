@@ -329,7 +329,7 @@ def test_a_device_without_float64_trains_and_measures(config, loader):
 @updates
 def test_between_the_ends_of_windows_nothing_is_read_from_the_device(config, loader, monkeypatch, update):
     """On a GPU each look waits for all work that was queued."""
-    for module in ("lookup", "quantizer"):
+    for module in ("_util", "lookup", "quantizer"):
         monkeypatch.setattr(f"vqvae_lib.{module}.can_look", lambda tensor: False)
     batches = list(loader)
 
@@ -404,7 +404,7 @@ def test_a_run_that_diverges_stops_with_a_model_that_can_be_used(config, loader)
 @pytest.mark.slow
 @pytest.mark.no_mutants
 def test_the_default_model_reaches_the_books_quality():
-    """The only slow test: 156 steps of 128 real digits, a third of an epoch."""
+    """156 steps of 128 real digits, a third of an epoch."""
     config = VQVAEConfig(device="cpu")
     trainer, test = VQVAETrainer(config), lib.create_dataloader(config, train=False)
     trainer.fit(lib.create_dataloader(config), steps=156)
