@@ -5,7 +5,7 @@ BIN := .venv/$(SCRIPTS)
 PORT ?= 8000
 # What the lowest environment tries: the library, and what draws and shows.
 CORE := $(filter-out tests/test_project.py tests/test_publishing.py tests/test_house.py,$(wildcard tests/test_*.py))
-PAST := chapters/01_maths.ipynb chapters/02_quantizer.ipynb chapters/04_training.ipynb
+PAST := chapters/01_maths.ipynb chapters/02_quantizer.ipynb chapters/05_training.ipynb
 
 .DEFAULT_GOAL := help
 .PHONY: help env book check-site serve test units quick chapters lint format clean colab-check past lowest runs sweep \

@@ -38,7 +38,7 @@ def choose_codes(
     price: float,
     condition: Tensor | None = None,
 ) -> Tensor:
-    """Encode images with codes that are near and cheap, (6.8), one after the other.
+    """Encode images with codes that are near and cheap, (8.8), one after the other.
 
     k_i = argmin_k ||z_e - e_k||^2 + price * (-ln p(k | k_<i)). Greedy: what a choice
     does to the price of later codes is not looked at. It costs what drawing costs, and
@@ -122,7 +122,7 @@ class ResizeDecoder(Decoder):
 
 
 def receptive_field(layers: Iterable[nn.Conv2d]) -> tuple[int, int, int]:
-    """Compute what one output of square convolutions sees, (3.5).
+    """Compute what one output of square convolutions sees, (4.5).
 
     Returns size, jump, padding: output i sees ``size`` pixels from i * jump - padding.
     """

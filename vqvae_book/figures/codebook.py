@@ -1,4 +1,4 @@
-"""Pictures of chapter 5: what the codes are used for, and what they draw."""
+"""Pictures of chapter 6: what the codes are used for, and what they draw."""
 
 from collections.abc import Mapping
 

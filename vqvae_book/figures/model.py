@@ -1,4 +1,4 @@
-"""Pictures of chapter 3: sizes of the model, and receptive fields."""
+"""Pictures of chapter 4: sizes of the model, and receptive fields."""
 
 from collections.abc import Mapping, Sequence
 

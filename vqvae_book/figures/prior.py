@@ -1,4 +1,4 @@
-"""Pictures of chapter 6: masks and what they let through, prices of codes, samples."""
+"""Pictures of chapter 8: masks and what they let through, prices of codes, samples."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""Pictures of chapter 4: a run's quantities, ends of runs, number formats."""
+"""Pictures of chapter 5: a run's quantities, ends of runs, number formats."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""Pictures of chapter 7: VAE and VQ-VAE on one scale."""
+"""Pictures of chapter 9: VAE and VQ-VAE on one scale."""
 
 import math
 from collections.abc import Mapping
