@@ -49,6 +49,7 @@ lint: env  ## code style, notebooks in their stored form, workflows
 	@$(BIN)/python -m ruff format --check
 	@$(BIN)/python tools/notebooks.py check
 	@$(BIN)/check-jsonschema -q --builtin-schema vendor.github-workflows $(wildcard .github/workflows/*.yml)
+	@$(BIN)/check-jsonschema -q --builtin-schema vendor.citation-file-format CITATION.cff
 	@$(BIN)/zizmor -q --offline --no-progress .github/workflows
 
 format: env  ## put code and notebooks into the form that lint asks for

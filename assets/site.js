@@ -1,8 +1,8 @@
 // Mends what axe-core finds in the theme itself.
 document.addEventListener("DOMContentLoaded", () => {
   // These show more text than their aria-label says; without it the text is the name.
-  const named = '.search-button-field, .theme-switch-button, summary[aria-label="Toggle hidden content"]';
-  document.querySelectorAll(named).forEach((element) => element.removeAttribute("aria-label"));
+  const named = document.querySelectorAll(".search-button-field, .theme-switch-button");
+  named.forEach((element) => element.removeAttribute("aria-label"));
   // The sidebar is no landmark: screen readers could not jump to it.
   const sidebar = document.getElementById("pst-primary-sidebar");
   sidebar?.setAttribute("role", "complementary");

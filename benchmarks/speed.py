@@ -11,7 +11,7 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -171,7 +171,7 @@ def step(device: str) -> list[dict[str, Any]]:
     def contender(trainer: Any, batches: Any) -> Callable[[], None]:
         return lambda: trainer.fit(batches, steps=count)
 
-    batches, own_batches = _Endless(torchvision_loader, count), _Endless(loader, count)
+    batches, own_batches = endless(torchvision_loader), endless(loader)
     times = interleaved(
         {
             name: contender(trainer, batches if name.endswith("own loop") else own_batches)
@@ -272,26 +272,13 @@ def prior(device: str) -> list[dict[str, Any]]:
     return [{"what": what, "ms": seconds * 1e3, "of the whole": seconds / whole} for what, seconds, whole in parts]
 
 
-class _Endless:
-    """A loader whose passes go on where the last one stopped, so that starting its workers is not timed.
+def endless(loader: DataLoader | BatchLoader) -> Iterator[Any]:
+    """Pass over ``loader`` again and again.
 
-    It says that a pass has ``count`` batches, as many as are timed at a time: the trainer passes over what a run that
-    stopped in the middle of a pass has seen already, and that would be timed too.
+    A run takes an iterator as it stands, so each goes on where the last one stopped: starting workers is not timed.
     """
-
-    def __init__(self, loader: DataLoader | BatchLoader, count: int) -> None:
-        self._loader, self._count = loader, count
-        self._batches = self._forever()
-
-    def _forever(self) -> Any:
-        while True:
-            yield from self._loader
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __iter__(self) -> Any:
-        return self._batches
+    while True:
+        yield from loader
 
 
 SUITES = {"lookup": lookup, "scaling": scaling, "quantizer": quantizer, "step": step, "prior": prior}

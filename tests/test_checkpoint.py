@@ -155,3 +155,11 @@ def test_on_a_full_disk_the_older_file_survives_and_no_step_is_lost(config, load
     with pytest.raises(OSError) as raised:
         trainer.resume(loader, save_to=path / "deeper.pt")  # a folder that is a file
     assert raised.value.filename == str(path / "deeper.pt") and trainer.step == 6
+
+
+def test_what_a_killed_process_left_goes_and_what_another_writes_stays(config, tmp_path):
+    left, written, foreign = (tmp_path / f".{part}.part" for part in ("run[1].pt.7", "run[1].pt.8", "run1.pt.7"))
+    for path, age in ((left, 2 * 3600), (written, 600), (foreign, 2 * 3600)):
+        path.write_bytes(b"half")
+        os.utime(path, (path.stat().st_mtime - age,) * 2)
+    assert {VQVAETrainer(config).save(tmp_path / "run[1].pt"), written, foreign} == {*tmp_path.iterdir()}

@@ -38,14 +38,10 @@ PICTURES = {
     "introduction.change_one": (lambda f: f(IMAGES[0], IMAGES[:2], [3, 5, 7], (2, 4)), 7, 0),
     "introduction.model": (lambda f: f(IMAGES[0], GRID, IMAGES[1], 16), 1, 5),
     "maths.latent_planes": (lambda f: f({"a": PLANE, "VAE": PLANE}, torch.arange(40) % 10, rings=["VAE"]), 2, 10),
-    "maths.evidence": (lambda f: f(LINE, -LINE, LINE, -0.1, 8), 2, 3),
-    "maths.staircase": (lambda f: f(LINE, LINE, LINE, LINE, LINE), 2, 2),
     "maths.pulls": (lambda f: f(PLANE, CODES, {"codebook": (0 * PLANE, CODES), "commitment": (PLANE, CODES)}), 2, 2),
     "maths.gradient_table": (lambda f: f(["a", "b"], ["c", "d"], torch.tensor([[0, 1.5], [2, 0]])), 1, 0),
-    "maths.norms_and_means": (lambda f: f({"MNIST": {4: 4.1, 64: 0.26}}, {"MNIST": 1}), 1, 3),
     "model.costs": (lambda f: f(["one", "two"], [100, 300], [5000, 5000]), 1, 0),
     "model.bits": (lambda f: f([7, 14], [16, 512], (7, 512), {"PNG": 2000.0}), 1, 4),
-    "model.profiles": (lambda f: f({"a row": LINE}, 2, 5), 1, 1),
     "model.footprint": (lambda f: f(IMAGES[0], IMAGES[1], (4, 4, 12)), 4, 0),
     "model.spectra": (lambda f: f({"transposed": LINE, "resize": LINE}), 1, 4),
     "quantizer.voronoi": (lambda f: f(PLANE, CODES, 3.0), 2, 1),
@@ -55,12 +51,12 @@ PICTURES = {
     "training.history_rows": (lambda f: f([1, 2, 3], {"loss": CURVE[1], "codes": CURVE[0]}, log=["loss"]), 2, 1),
     "training.error_vs_perplexity": (lambda f: f({"EMA": CURVE}, {"EMA": (0.1, 5.0), "b": (0.2, 4.0)}), 2, 3),
     "training.formats": (lambda f: f({"a": torch.linspace(-1, 1, 99), "b": torch.zeros(9)}, 6e-8, 2.0**16), 1, 3),
-    "codebook.code_maps": (lambda f: f(IMAGES, torch.rand(6, 3, 7, 7), IMAGES, GRID.expand(6, 7, 7)), 18, 0),
+    "codebook.code_grid": (lambda f: f(IMAGES[0], torch.rand(3, 7, 7), GRID), 2, 12),
+    "codebook.walk": (lambda f: f({"a": IMAGES, "b": IMAGES}, {"a": CURVE, "b": CURVE}), 13, 0),
     "codebook.atlas": (lambda f: f(torch.cat([IMAGES[:, 0], torch.full((1, 28, 28), np.nan)]), 3, 4), 1, 0),
     "codebook.geometry": (lambda f: f(CODES, torch.tensor([3.0, 1.0]), USES[:5], LINE[:5]), 3, 0),
     "codebook.densities": (lambda f: f({"digits": LINE, "noise": LINE + 1}, x="distance"), 1, 4),
     "codebook.near_and_far": (lambda f: f(LINE, LINE + 0.01, 0.2), 1, 3),
-    "sweep.learning_curves": (lambda f: f([CURVE, CURVE], (0.05, 0.5)), 1, 2),
 }  # fmt: skip
 
 
@@ -201,9 +197,6 @@ def test_codes_are_ranked_by_use_in_percent():
     assert shown(quantizer.ranked_use({"a": USES}))[0].lines[0].get_ydata() == pytest.approx([40, 30, 20, 10])
     names = [axis.get_xlabel() for axis in shown(maths.code_sheet(IMAGES, USES, columns=4))]
     assert names == ["40.0 %", "30.0 %", "20.0 %", "10.0 %", "0.0 %", "0.0 %", "", ""]
-    counts = [torch.tensor([1, 0, 3]), torch.tensor([2, 2, 0])]
-    steps = [patch.get_data().values.tolist() for patch in shown(sweep.usage_by_rank(counts))[0].patches]
-    assert steps == [[75, 25, 0], [50, 50, 0]]
     assert [bar.get_height() for bar in shown(figures.bar_panels({"a": [2, 1]}, x="x", y="y"))[0].patches] == [2, 1]
 
 
@@ -234,16 +227,23 @@ def test_heat_maps_share_a_scale_outline_boxes_and_write_numbers_into_their_cell
 def test_the_prior_is_shown_what_it_sees_what_it_misses_and_what_comes_later():
     (axis, _) = shown(prior.fields({"a": FIELD, "b": ~FIELD}, (1, 1)))
     assert (axis.images[0].get_array().tolist(), axis.patches[0].get_xy()) == ([[1, 2, 1], [1, 0, 0]], (0.5, 0.5))
-    (axis,) = shown(prior.causality({"a": torch.tensor([[0, 0, 0], [1, 0, 0], [0, 1, 0]]).bool()}))
-    assert axis.images[0].get_array().tolist() == [[0, 0, 0], [2, 0, 0], [1, 2, 0]]
     (axis,) = shown(prior.masks({"A": torch.tensor([[1, 1, 1], [1, 0, 0], [0, 0, 0]])}))
     assert (words(axis.texts), axis.patches[0].get_xy()) == (list("111100000"), (0.5, 0.5))
     *_, left, right, _ = shown(prior.surprise(IMAGES[:2], torch.tensor([[[1.0, 2.0]], [[4.0, 1.0]]])))
     assert ([left.get_xlabel(), right.get_xlabel()], left.images[0].get_clim()) == (["3 bits", "5 bits"], (0, 4))
-    (axis,) = shown(prior.by_class([[0.9, 0.5, 1.0], [0.7, 0.5, 1.0]], 0.95, "redrawn"))
-    assert (axis.lines[0].get_ydata(), axis.get_ylim()[0] < 50) == (pytest.approx([80, 50, 100]), True)
     axes = shown(prior.completions([IMAGES] * 3, ["image", "drawn", "drawn"], given=4, first=1))
     assert [line.get_ydata()[0] for axis in axes for line in axis.lines] == [3.5] * 12
+
+
+def test_the_kernels_of_both_stacks_cover_numbers_before_the_one_asked_for_alone():
+    (axis,) = shown(prior.two_stacks((1, 2), side=3))
+    numbers = {text.get_position(): int(text.get_text()) for text in axis.texts if text.get_text().isdecimal()}
+    frames = [patch for patch in axis.patches if not patch.get_fill()]
+    covered = [
+        {k for (x, y), k in numbers.items() if frame.get_bbox().contains(x, y)}
+        for frame in sorted(frames, key=lambda frame: (frame.get_x(), -frame.get_y()))
+    ]
+    assert covered == [{6}, {2, 3}, {4, 5}]  # what is asked for, the row above it, its own row so far
 
 
 def test_gaussian_latents_are_mapped_in_bits_and_ranked_in_nats():

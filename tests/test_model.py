@@ -155,11 +155,14 @@ def test_a_uniform_codebook_is_no_copy_of_the_weights_of_the_same_seed(config):
 @pytest.mark.parametrize(
     "wrong", [lambda x: 2 * x - 1, lambda x: 255 * x, lambda x: (x - x.mean()) / x.std(), lambda x: x * math.nan]
 )
-def test_images_of_another_range_are_refused_at_the_start(config, images, wrong):
+@pytest.mark.parametrize("method", ["initialize", "training_step", "encode"])
+def test_images_of_another_range_are_refused(config, images, wrong, method, monkeypatch):
     model = VQVAE(config)
     before = snapshot(model)
-    with pytest.raises(ValueError, match=r"\bx\b.*\[0, 1\]"):
-        model.initialize(wrong(images))
+    for looks in (True, False) if method == "initialize" else (True,):  # at the start on a GPU too
+        monkeypatch.setattr("vqvae_lib.model.can_look", lambda tensor, looks=looks: looks)
+        with pytest.raises(ValueError, match=r"\bx\b.*\[0, 1\]"):
+            getattr(model, method)(wrong(images))
     assert same_bits(model.state_dict(), before)
 
 
@@ -208,7 +211,7 @@ def test_a_device_without_float64_does(config, images, update):
 def test_training_steps_never_wait_for_the_device(monkeypatch, start, images, update, autocast):
     """What a GPU would run: there values are not looked at, and restarts are drawn in each step."""
     model = start(codebook_update=update, restart_threshold=0.9)
-    for module in ("_util", "lookup", "quantizer"):
+    for module in ("_util", "lookup", "model", "quantizer"):
         monkeypatch.setattr(f"vqvae_lib.{module}.can_look", lambda tensor: False)
     with pytest.raises(AssertionError), no_looks():
         float(images.sum())

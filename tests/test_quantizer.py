@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from helpers import HALVES, INTEGERS, both, brute_force, normal, placed, same_bits, snapshot, trained
+from helpers import HALVES, INTEGERS, both, brute_force, no_looks, normal, placed, same_bits, snapshot, trained
 from torch import Tensor
 from torch.multiprocessing import start_processes
 from torch.nn.parallel import DistributedDataParallel
@@ -386,7 +386,7 @@ def test_bad_arguments_raise_and_numpys_numbers_are_numbers(kind):
     assert same_bits(dict(theirs.state_dict()), dict(ours.state_dict()))
 
 
-UPDATES, PARTS = 50, (slice(0, 30), slice(30, 96))  # two shares of 96 vectors
+UPDATES, PARTS = 50, (slice(0, 48), slice(48, 96))  # two shares of 96 vectors
 
 
 def batch(update: int) -> Tensor:
@@ -416,6 +416,12 @@ def worker(rank: int, folder: str) -> None:
     told["loaded"] = snapshot(vq)  # a file that one process alone has read
     model(normal(64, 4, seed=rank)).loss.backward()
     told["trained"] = snapshot(vq)
+    told["uneven"] = [vq._draw(batch(0).split([n, 96 - n])[rank]) for n in (30, 66)]
+    with pytest.MonkeyPatch.context() as patch:  # as on a GPU, where each step draws
+        for module in ("_util", "lookup", "quantizer"):
+            patch.setattr(f"vqvae_lib.{module}.can_look", lambda tensor: False)
+        with no_looks():
+            vq(normal(64, 4, seed=rank))
     torch.save(told, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
@@ -433,3 +439,5 @@ def test_two_processes_follow_one_or_do_not_mix(tmp_path):
         assert same_bits(told["loaded"], ranks[0]["own"])
     assert same_bits(ranks[0]["trained"], ranks[1]["trained"])
     assert not same_bits(ranks[0]["trained"], ranks[0]["loaded"])
+    assert same_bits(ranks[0]["uneven"], ranks[1]["uneven"])
+    assert all((drawn[:, None] == batch(0)).all(-1).any(1).all() for drawn in ranks[0]["uneven"])

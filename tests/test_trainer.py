@@ -329,7 +329,7 @@ def test_a_device_without_float64_trains_and_measures(config, loader):
 @updates
 def test_between_the_ends_of_windows_nothing_is_read_from_the_device(config, loader, monkeypatch, update):
     """On a GPU each look waits for all work that was queued."""
-    for module in ("_util", "lookup", "quantizer"):
+    for module in ("_util", "lookup", "model", "quantizer"):
         monkeypatch.setattr(f"vqvae_lib.{module}.can_look", lambda tensor: False)
     batches = list(loader)
 

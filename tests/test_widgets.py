@@ -1,8 +1,10 @@
-"""Widgets: the panel of each setting is the right one, with and without ``Stack``; training starts, stops and fails."""
+"""Widgets: each picture is the right one, with and without ``Stack``; training starts, stops and fails."""
 
 import base64
 import html
 import io
+import itertools
+import json
 import re
 from dataclasses import replace
 from unittest.mock import Mock
@@ -16,8 +18,8 @@ from fake_sweep import BETAS, SIZES, grey
 from ipywidgets.widgets.widget import _instances  # links stand nowhere else
 from PIL import Image
 
-from vqvae_book import widgets
-from vqvae_book.results import PICTURES, stored_runs
+from vqvae_book import explorer, widgets
+from vqvae_book.results import PICTURES, png_strip, stored_runs, sweep
 from vqvae_lib import DataError, ImageDataset, VQVAETrainer
 
 TINY = ImageDataset(torch.arange(20 * 64).reshape(20, 1, 8, 8).remainder(251).byte(), name="tiny")
@@ -27,7 +29,7 @@ TINY = ImageDataset(torch.arange(20 * 64).reshape(20, 1, 8, 8).remainder(251).by
 def quick_pictures(monkeypatch):  # originals from memory, and plots that are not drawn
     buffer = io.BytesIO()
     Image.new("P", (1, 1)).save(buffer, "PNG")
-    monkeypatch.setattr(widgets, "load_images", Mock(return_value=TINY))
+    monkeypatch.setattr(explorer, "load_images", Mock(return_value=TINY))
     monkeypatch.setattr(widgets, "small_png", Mock(return_value=buffer.getvalue()))
 
 
@@ -45,16 +47,13 @@ def folder(tmp_path):
     return tmp_path
 
 
-def choose(explorer: ipywidgets.VBox, *values: float) -> str:
-    """Move the sliders; return the HTML that is then shown, following links as the browser does."""
-    shown = explorer.children[-1]
-    for slider, value in zip(explorer.children, values, strict=False):
-        slider.value = value
+def choose(widget: ipywidgets.VBox, value: int) -> str:
+    """Move the slider; return the HTML that is then shown, following links as the browser does."""
+    slider, shown = widget.children
+    slider.value = value
     links = [widget for widget in _instances.values() if isinstance(widget, ipywidgets.widgets.widget_link.Link)]
     leads = {link.target[0]: link.source[0] for link in links if link.target[1] == "selected_index"}
-    while not isinstance(shown, ipywidgets.HTML):
-        shown = shown.children[leads[shown].index]
-    return shown.value
+    return (shown if isinstance(shown, ipywidgets.HTML) else shown.children[leads[shown].index]).value
 
 
 def pictures(text: str) -> list[np.ndarray]:
@@ -74,17 +73,27 @@ def rows(text: str) -> list[list[str]]:
     return [re.findall(r"<t[hd][^>]*>([^<]*)<", row) for row in re.findall(r"<tr>(.*?)</tr>", text)]
 
 
-def test_the_panel_is_that_of_the_setting_whatever_way_leads_there(linked, folder):
-    explorer = widgets.explore_sweep(folder)
-    assert [slider.description for slider in explorer.children[:2]] == ["K", "β"]
-    for size, beta in ((size, beta) for size in (*SIZES, *SIZES[::-1]) for beta in (*BETAS, *BETAS[::-1])):
-        text = choose(explorer, size, beta)
-        drawn, *plots = pictures(text)
-        assert (drawn == grey(size, beta)).all() and drawn.shape == (8, 8 * PICTURES) and len(plots) == 2
-        assert all(f"K = {size}, β = {beta:g}" in alt for alt in alts(text))
-        assert f"{size - 1} of {size}" in alts(text)[1]
-        assert rows(text)[1][1:] == [f"{error / (100 * size):.5f}" for error in (1.5, 1, 2)]
-    assert (pictures(explorer.children[2].value)[0] == beside(TINY.floats(slice(PICTURES)))).all()
+def test_each_cell_of_the_map_holds_the_runs_of_its_setting(folder):
+    shown = explorer.contents(sweep(folder))
+    assert (shown["sizes"], shown["betas"], shown["seeds"], shown["start"]) == ([*SIZES], [*BETAS], [0, 1], (1, 1))
+    assert shown["originals"] == png_strip(TINY.floats(slice(PICTURES)))
+    for (i, size), (j, beta) in itertools.product(enumerate(SIZES), enumerate(BETAS)):
+        cell = shown["cells"][i][j]
+        assert cell["setting"] == f"K = {size}, β = {beta:g}" and all(cell["setting"] in alt for alt in cell["alts"])
+        assert cell["table"][0] == [f"{error / (100 * size):.5f}" for error in (1.5, 1, 2)]
+        assert cell["mean"] == pytest.approx(0.015 / size)
+        for seed, run in enumerate(cell["runs"]):
+            picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(run["picture"]))))
+            assert (picture == grey(size, beta, seed)).all() and picture.shape == (8, 8 * PICTURES)
+            assert run["numbers"][0] == f"{(1 + seed) / (100 * size):.5f}" and not run["failed"]
+            assert run["curve"] == [(10, 0.1), (30, [0.05, 0.06][seed])]
+            shares = [100 * (size - rank) / (size * (size - 1) / 2) for rank in range(1, size)]  # the last has none
+            assert run["use"] == [(rank, pytest.approx(share, rel=0.01)) for rank, share in enumerate(shares, 1)]
+    # Of all that is drawn nothing is out of sight.
+    assert shown["errors"][0] < 0.05 and shown["errors"][1] > 0.1 and shown["steps"] == 30
+    assert shown["least"] == pytest.approx(100 / 120, rel=0.01)
+    dark, light = (row[0]["colors"] for row in shown["cells"])
+    assert dark[0] != light[0] and dark[1] != light[1]  # a number can be read on its cell
 
 
 def test_what_failed_is_left_out_of_the_mean_and_what_is_missing_is_named(folder, monkeypatch):
@@ -95,15 +104,26 @@ def test_what_failed_is_left_out_of_the_mean_and_what_is_missing_is_named(folder
         elif "K0016-b4" in run.name:
             (folder / f"{run.name}.json").unlink()
     for behavior in ({"side_effect": DataError("tiny is not here")}, {"return_value": TINY.subset(slice(0, 10))}):
-        monkeypatch.setattr(widgets, "load_images", Mock(**behavior))
-        explorer = widgets.explore_sweep(folder)
-        assert pictures(explorer.children[2].value) == []  # other images are not passed off as the originals
-    some, all_, none, missing = (choose(explorer, *point) for point in ((4, 0.0), (16, 0.0), (16, 0.25), (16, 4.0)))
-    assert "1 of 2 seeds failed" in some and "seed 0, test MSE 0.0600" in some
-    assert rows(some)[0][1] == "mean of 1 seed" and rows(some)[1][1:] == ["0.00500"] * 3
-    assert "2 of 2 seeds failed" in all_ and rows(all_)[1][1] == "–"  # a mean of nothing
-    assert "failed" not in none
-    assert "K = 16, β = 4" in missing and pictures(missing) == []
+        monkeypatch.setattr(explorer, "load_images", Mock(**behavior))
+        shown = explorer.contents(sweep(folder))
+        assert shown["originals"] == "" and "can't be shown" in shown["why"]  # others are not passed off as these
+    [some, *_], [all_, none, missing] = shown["cells"]
+    assert "1 of 2 seeds failed" in some["note"] and some["note"].endswith(": seed 0.")
+    assert [run["failed"] for run in some["runs"]] == [True, False]
+    assert some["count"] == 1 and some["table"][0] == ["0.00500"] * 3 and some["mean"] == 0.005
+    assert "2 of 2 seeds failed" in all_["note"] and all_["table"][0] == ["–"] * 3  # a mean of nothing
+    assert all_["mean"] == 0 and "colors" not in all_
+    assert "failed" not in none["note"] and none["lost"] == 0
+    assert "K = 16, β = 4" in missing["note"] and missing["runs"] == []
+
+
+def test_the_page_holds_its_data_whole_and_no_other_place_to_ask(folder, monkeypatch):
+    monkeypatch.setattr(explorer, "load_images", Mock(side_effect=DataError("</script> & <b>")))
+    one, other = (widgets.explore_sweep(folder).data for _ in range(2))
+    assert one != other and "@" + "ID@" not in one and one.count("</script>") == 1
+    [data] = re.findall(r"const data = (.*);\n", one)
+    assert json.loads(data) == json.loads(json.dumps(explorer.contents(sweep(folder))))
+    assert "https://" not in one and "http://" not in one.replace("http://www.w3.org", "")
 
 
 @pytest.mark.parametrize("channels", [1, 3])

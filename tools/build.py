@@ -35,6 +35,7 @@ EXECUTED = ROOT / "executed"
 BOOK = EXECUTED / "book"
 MOST_WORKERS = 4  # each holds a kernel of about 2 GB
 TIMES = "<!-- times of chapters -->"  # in how_checked.ipynb
+WORDED = {"text/markdown", "text/plain"}  # what `say`, `table` and `source` leave
 
 
 def data_listing() -> list[tuple[str, int]]:
@@ -140,7 +141,7 @@ def execute(notebooks: list[Path], book: Path, fresh: bool) -> int:
 
 
 def finish(book: Path) -> None:
-    """Put the seconds that each notebook took into the page that has a place for them; cut paths off errors."""
+    """Make executed notebooks into pages: sentences stand alone, errors name no paths, one page has all times."""
     rows = [TIMES, "", "## Time of each notebook", "", "| notebook | seconds |", "| --- | --- |"]
     for path in chapters(book):
         seconds = read(path).metadata.execution["seconds"]
@@ -151,7 +152,10 @@ def finish(book: Path) -> None:
             text, place, _ = cell.source.partition(TIMES)
             if place and cell.cell_type == "markdown":  # what an earlier build has put behind the comment goes
                 cell.source = text + "\n".join(rows)
-            for output in cell.get("outputs", ()):
+            outputs, tags = cell.get("outputs", ()), cell.metadata.get("tags", ())
+            if outputs and all(output.get("data", {}).keys() == WORDED for output in outputs) and "hide-input" in tags:
+                cell.metadata.tags = [tag.replace("hide-input", "remove-input") for tag in tags]
+            for output in outputs:
                 if output.output_type == "error":
                     output.traceback = [f"{output.ename}: {output.evalue}"]
         nbformat.write(page, path)

@@ -8,7 +8,7 @@
     description: content('meta[name="description"]', "content"),
     favicon: content('link[rel~="icon"]', "href"),
   };
-  const widgets = document.querySelector(".jupyter-widgets, [type*='widget-view'], .vq-playground") !== null;
+  const widgets = document.querySelector(".jupyter-widgets, [type*='widget-view'], .vq-playground, .vq-explorer") !== null;
   // Bytes of what the page loads and does not share with the others.
   const loaded = ["navigation", "resource"].flatMap((kind) => performance.getEntriesByType(kind));
   const own = loaded.filter(({ name }) => !/_static\/|searchindex\.js/.test(name));
@@ -23,7 +23,7 @@
       ...(weight <= (widgets ? 1_500_000 : 600_000) ? [] : [`weighs ${Math.round(weight / 1000)} KB`]),
       ...Object.keys(said).filter((name) => !said[name]).map((name) => `no ${name}`),
       ...all(".math").filter((math) => !isSet(math)).map((math) => `an equation is not set: ${start(math)}`),
-      ...all(".cell_input pre, .cell_output .highlight-python pre").filter(isCut).map((code) => `code is cut off: ${start(code)}`),
+      ...all(".cell_input pre, .bd-article .highlight-python pre").filter(isCut).map((code) => `code is cut off: ${start(code)}`),
       // Sphinx takes a picture's file name where nothing else is said of it.
       ...all("img").filter(({ alt }) => /_images\//.test(alt)).map(({ alt }) => `a picture without a text: ${alt}`),
     ],

@@ -1,7 +1,7 @@
 """Notebooks as the repository keeps them: no outputs, one kernel, ids that follow the content, one set-up cell.
 
-    python tools/notebooks.py format [NOTEBOOK ...]   put them in that form (all where none is named)
-    python tools/notebooks.py check [NOTEBOOK ...]    say which are not
+    python tools/notebooks.py format [NOTEBOOK ...]   put them in that form; without names all, with numbers in order
+    python tools/notebooks.py check                   say which files are not so
 
 jupytext turns them into text and back; CONTRIBUTING.md has the commands.
 """
@@ -15,7 +15,8 @@ from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
-from project import chapters, install_source, recorded_repository
+from numbers_of_book import known, linked, numbered, referring, slugs
+from project import ROOT, chapters, install_source, recorded_repository
 
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -70,15 +71,40 @@ def published(path: Path) -> str:
     return nbformat.writes(notebook, indent=1, ensure_ascii=False) + "\n"
 
 
+def book(root: Path = ROOT) -> dict[Path, str]:
+    """Notebooks, pages and Python files as they should stand: in their form, with their numbers in order."""
+    folder, texts = root / "chapters", {}
+    opened = {path: read(path) for path in chapters(root)}
+    pages = {path: path.read_text(encoding="utf-8") for path in folder.glob("*.md")}
+    pages |= {path: "\n\n".join(c.source for c in n.cells if c.cell_type == "markdown") for path, n in opened.items()}
+    named = {path.relative_to(folder).as_posix(): text for path, text in pages.items()}
+    numbers = known(named)
+    anchors = {page: slugs(numbered(page, text, numbers)) for page, text in named.items()}
+    for path, text in pages.items():
+        page = path.relative_to(folder).as_posix()
+        texts[path] = linked(page, numbered(page, text, numbers), anchors)
+        for cell in opened[path].cells if path in opened else ():
+            if cell.cell_type == "markdown":
+                cell.source = linked(page, numbered(page, cell.source, numbers), anchors)
+            else:
+                cell.source = referring(cell.source, numbers)
+            if alt := cell.metadata.get("mystnb", {}).get("image", {}).get("alt"):
+                cell.metadata.mystnb.image.alt = referring(alt, numbers)
+    code = [path for package in ("vqvae_lib", "vqvae_book") for path in (root / package).rglob("*.py")]
+    texts |= {path: referring(path.read_text(encoding="utf-8"), numbers) for path in code}
+    return texts | {path: normalized(notebook) for path, notebook in opened.items()}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=["format", "check"])
     parser.add_argument("paths", nargs="*", type=Path)
     action, paths = vars(parser.parse_args()).values()
-    differ = [path for path in paths or chapters() if normalized(read(path)) != path.read_text(encoding="utf-8")]
-    for path in differ:
+    texts = {path: normalized(read(path)) for path in paths} or book()
+    differ = {path: text for path, text in texts.items() if text != path.read_text(encoding="utf-8")}
+    for path, text in differ.items():
         if action == "format":
-            path.write_text(normalized(read(path)), encoding="utf-8", newline="\n")
+            path.write_text(text, encoding="utf-8", newline="\n")
         print(f"{path}: {'formatted' if action == 'format' else 'not in its stored form. Remedy: make format'}")
     return 1 if differ and action == "check" else 0
 

@@ -31,7 +31,7 @@ async ({ files, cover, site }) => {
     article.querySelectorAll("a[href]").forEach((link) => mendLink(link, base));
     article.querySelectorAll("img").forEach((image) => (image.src = new URL(image.getAttribute("src"), base).href));
     article.querySelectorAll("details:not(.hide)").forEach((details) => (details.open = true));
-    for (const live of article.querySelectorAll(".cell_output:has(script)")) {
+    for (const live of article.querySelectorAll(".cell_output:has(script):not(:has(.vq-selfcheck))")) {
       const page = site ? element("a", { href: site + file }, title) : title;
       live.replaceChildren(element("p", { className: "online" }, "Interactive, on the site alone: page “", page, "”."));
     }

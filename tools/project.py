@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import subprocess
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,14 +18,26 @@ STATIC = {"VQVAE_STATIC": "1", "TQDM_DISABLE": "1", "SPYDER_PLAIN_BARS": "1"}
 
 
 def recorded_repository() -> str:
-    """The repository's web address as pyproject.toml has it, the one place where it is written, or ""."""
+    """The repository's web address as pyproject.toml has it, the one place where it is written by hand, or ""."""
     return tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["tool"]["vqvae-book"]["repository"]
+
+
+def web_address(remote: str) -> str:
+    """The web address of a repository that git reaches at `remote`, or "": known of github.com and gitlab.com alone."""
+    start, path = r"(?:https://(?:[^/@]+@)?|ssh://git@|git@)(github|gitlab)\.com[:/]", r"([\w.-]+(?:/[\w.-]+)+)"
+    found = re.fullmatch(start + path, remote.removesuffix("/").removesuffix(".git"))
+    return f"https://{found[1]}.com/{found[2]}" if found else ""
+
+
+def origin() -> str:
+    """The web address of what this clone was made from, or "", also where git is missing."""
+    return web_address(subprocess.getoutput(f'git -C "{ROOT}" remote get-url origin'))  # noqa: S605 (our own path)
 
 
 def repository(environment: Mapping[str, str] = os.environ) -> str:
     """The repository's web address, or "": on GitHub that of the repository that is built, a fork's for a fork."""
     built = environment.get("GITHUB_REPOSITORY")
-    return f"https://github.com/{built}" if built else recorded_repository()
+    return f"https://github.com/{built}" if built else recorded_repository() or origin()
 
 
 def site_address(environment: Mapping[str, str] = os.environ) -> str:

@@ -1,35 +1,33 @@
-"""What readers move themselves: the sweep, pictures step by step, their own training.
+"""What readers move themselves: pictures step by step, and their own training.
 
-All work in Jupyter (ipywidgets 8) and Colab (7); `explore_sweep` and `step_through`
-also on a page that has no kernel behind it.
+Both work in Jupyter (ipywidgets 8) and Colab (7); `step_through` also on a page that
+has no kernel behind it. The sweep's explorer is in `explorer`.
 """
 
 from __future__ import annotations
 
 import base64
-import functools
 import os
-import statistics
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import ipywidgets
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from vqvae_lib import Trainer, VQVAEConfig, VQVAETrainer, active_codes
+from vqvae_lib import Trainer, VQVAEConfig, VQVAETrainer
 from vqvae_lib._util import check_int, require
-from vqvae_lib.data import DataError, ImageDataset, create_dataloader, load_images
+from vqvae_lib.data import ImageDataset, create_dataloader
 
+from .explorer import NUMBERS
+from .explorer import explore_sweep as explore_sweep  # some import it from here
 from .figures.draw import metric_panels
 from .figures.style import small_png
-from .figures.sweep import learning_curves, usage_by_rank
 from .notebook import quick
-from .results import PICTURES, RUNS, Result, describe, failed, png_strip, sweep
+from .results import PICTURES, Result, describe, png_strip
 
 RULES = {"moving averages (EMA)": "ema", "gradient": "gradient"}
 MOST_CODES = 1 << 14  # more would fill a small machine's memory
@@ -42,94 +40,6 @@ SETTINGS = {
     "update rule": ("codebook_update", ""),
     "steps": ("steps", ""),
 }
-NUMBERS = {
-    "test MSE per pixel": ("MSE", ".5f"),
-    "bits per image": ("bits", ".0f"),
-    "active codes": ("active codes", ".0f"),
-    "perplexity": ("perplexity", ".1f"),
-}
-# Beside its neighbor, or above it on a narrow screen.
-HALF = "flex:1 1 15em;min-width:0;width:100%;max-width:24em"
-
-
-def explore_sweep(folder: str | Path = RUNS) -> Any:
-    """Show the runs of a sweep: two sliders choose K and beta, the rest follows."""
-    points = sweep(folder)
-    if not points:
-        return _note("There are no runs of the sweep. Remedy: <code>make sweep</code>.")
-    sizes, betas = (sorted(set(values)) for values in zip(*points, strict=True))
-    runs = [run for same in points.values() for run in same]
-    errors = [error for run in runs for error in run.history["recon_loss"]]
-    limits = min(errors) * 0.9, max(errors) * 1.1
-
-    @functools.cache
-    def panel(size: int, beta: float) -> str:
-        return _panel(size, beta, points.get((size, beta), []), limits)
-
-    sliders = _slider("K", sizes), _slider("β", betas)
-    if 0.25 in betas:  # the book's
-        sliders[1].value = 0.25
-    originals = ipywidgets.HTML(_originals(runs[0]))
-    return ipywidgets.VBox([*sliders, originals, _chosen(panel, *sliders)])
-
-
-def _originals(run: Result) -> str:
-    """Show the images that every run redraws; no run holds an image of a dataset."""
-    try:
-        test = load_images(run.provenance["data"], train=False, stand_in=False)
-    except DataError as error:
-        return _paragraph(f"The originals can't be shown: {error}")
-    if test.fingerprint() != run.provenance["test"]:
-        return _paragraph("The originals can't be shown: this dataset is another one.")
-    return _first(test)
-
-
-def _panel(
-    size: int, beta: float, runs: Sequence[Result], limits: tuple[float, float]
-) -> str:
-    """Show one setting: reconstructions, numbers, use of the codes, learning curve."""
-    setting = f"K = {size}, β = {beta:g}"
-    if not runs:
-        return _paragraph(f"There is no stored run with {setting}. Remedy: make sweep.")
-    lost = [run for run in runs if failed(run)]
-    kept = [run for run in runs if not failed(run)]
-    runs = [*kept, *lost]  # the first is in the picture, and filled in the usage plot
-    each = [(run.settings["seed"], run.numbers["MSE"]) for run in runs]
-    named = [f"seed {seed}, test MSE {error:.4f}" for seed, error in each]
-    caption = f"{'reconstructions' if kept else 'failed run'}, {named[0]}"
-    alt = f"The same images redrawn with {setting}; {named[0]}."
-    parts = [_strip(caption, runs[0].pictures["reconstructions"], alt)]
-    rows = []
-    for label, (name, form) in NUMBERS.items():
-        values = [run.numbers[name] for run in kept]
-        ends = (statistics.fmean(values), min(values), max(values)) if kept else ()
-        rows.append([label, *([f"{end:{form}}" for end in ends] or "–––")])
-    # As many lines of text in every panel: nothing moves where a seed has failed.
-    rows.append(["seeds that learned", f"{len(kept)} of {len(runs)}", "", ""])
-    number = _seeds(kept) if kept else "no\u00a0seed"
-    most = max(float(run.usage.max() / run.usage.sum()) for run in runs)
-    fewest = min(active_codes(run.usage) for run in runs)
-    usage = f"Use of the codes with {setting}, {_seeds(runs)}: at least {fewest} of "
-    usage += f"{size} are used; the most used takes up to {most:.1%} of the positions."
-    curves = [(run.history["step"], run.history["recon_loss"]) for run in runs]
-    ends = [errors[-1] for _, errors in curves]
-    curve = f"Training error with {setting}, {_seeds(runs)}: it goes from "
-    curve += f"{curves[0][1][0]:.4f} to between {min(ends):.4f} and {max(ends):.4f}."
-    if lost:
-        curve += f" {len(lost)} of {_seeds(runs)} failed, losing more than half of the "
-        curve += f"pixels' variance: {'; '.join(named[len(kept) :])}."
-    parts += [
-        _table([setting, f"mean of {number}", "smallest", "largest"], rows),
-        '<div style="display:flex;flex-wrap:wrap;gap:.5em">',
-        _plot(usage_by_rank([run.usage for run in runs]), usage, HALF),
-        _plot(learning_curves(curves, limits), curve, HALF),
-        "</div>",
-    ]
-    return "".join(parts)
-
-
-def _seeds(runs: Sequence[Result]) -> str:
-    return f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
 
 
 def step_through(frames: Sequence[Tensor], alts: Sequence[str], name: str) -> Any:
@@ -142,7 +52,7 @@ def step_through(frames: Sequence[Tensor], alts: Sequence[str], name: str) -> An
     """
     allowed = f"{len(frames)}, one per frame, and 1 or more"
     require(len(frames) == len(alts) > 0, "texts", len(alts), allowed)
-    slider = _slider(name, range(len(frames)))
+    slider = _slider(name, len(frames))
 
     def panel(i: int) -> str:
         return _strip(f"{name} {i} of {len(frames) - 1}", frames[i], alts[i])
@@ -150,43 +60,35 @@ def step_through(frames: Sequence[Tensor], alts: Sequence[str], name: str) -> An
     return ipywidgets.VBox([slider, _chosen(panel, slider)])
 
 
-def _slider(name: str, values: Sequence[float]) -> ipywidgets.SelectionSlider:
+def _slider(name: str, count: int) -> ipywidgets.SelectionSlider:
     return ipywidgets.SelectionSlider(
         description=name,
-        options=[(f"{value:g}", value) for value in values],
-        index=len(values) // 2,
+        options=[(str(i), i) for i in range(count)],
+        index=count // 2,
         layout=ipywidgets.Layout(width="100%", max_width="32em"),
         style={"description_width": "initial"},  # the name is not cut off
     )
 
 
-def _chosen(panel: Callable[..., str], *sliders: ipywidgets.SelectionSlider) -> Any:
-    """Show the panel that sliders point at.
+def _chosen(panel: Callable[[int], str], slider: ipywidgets.SelectionSlider) -> Any:
+    """Show the panel that a slider points at.
 
-    With ipywidgets 8 all panels are made at once, and linked to the sliders in the
+    With ipywidgets 8 all panels are made at once, and linked to the slider in the
     browser; in 7, which has no ``Stack``, the kernel makes the one that is asked for.
     """
     shown = ipywidgets.HTML()
-    # One of each for all panels, since a page keeps them all.
-    shared = {"layout": shown.layout, "style": shown.style}
-
-    def stack(*chosen: float) -> Any:
-        if len(chosen) == len(sliders):
-            return ipywidgets.HTML(panel(*chosen), **shared)
-        slider = sliders[len(chosen)]
-        children = [stack(*chosen, value) for _, value in slider.options]
-        found = ipywidgets.Stack(children, selected_index=slider.index)
-        ipywidgets.jslink((slider, "index"), (found, "selected_index"))
-        return found
-
     if hasattr(ipywidgets, "Stack"):
-        return stack()
+        # One of each for all panels, since a page keeps them all.
+        shared = {"layout": shown.layout, "style": shown.style}
+        panels = [ipywidgets.HTML(panel(i), **shared) for _, i in slider.options]
+        stack = ipywidgets.Stack(panels, selected_index=slider.index)
+        ipywidgets.jslink((slider, "index"), (stack, "selected_index"))
+        return stack
 
     def follow(_: Any = None) -> None:
-        shown.value = panel(*(slider.value for slider in sliders))
+        shown.value = panel(slider.value)
 
-    for slider in sliders:
-        slider.observe(follow, "value")
+    slider.observe(follow, "value")
     follow()
     return shown
 
@@ -318,7 +220,6 @@ class TrainExplorer(ipywidgets.VBox):
         plot = _plot(
             metric_panels({axis: curves}, log=[axis]),
             f"Training error over the steps: {'; '.join(ends)}.",
-            "max-width:100%",
         )
         return "".join([_table(["run", *columns], rows), plot, *drawn])
 
@@ -334,10 +235,6 @@ def _note(text: str) -> Any:
     from IPython.display import HTML  # only there when a notebook runs
 
     return HTML(f"<blockquote>{text}</blockquote>")
-
-
-def _paragraph(text: str) -> str:
-    return f'<p style="margin:.6em 0">{escape(text)}</p>'
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -364,10 +261,10 @@ def _strip(caption: str, images: Tensor, alt: str) -> str:
     return f'<figure style="margin:.3em 0">{picture}{caption}</figure>'
 
 
-def _plot(figure: Figure, alt: str, style: str) -> str:
-    """Show a figure with fewer dots and colors than usual: a page holds dozens."""
+def _plot(figure: Figure, alt: str) -> str:
+    """Show a figure with fewer dots and colors than usual."""
     png = small_png(figure, colors=12, dpi=100)
-    return _image(base64.b64encode(png).decode(), alt, style)
+    return _image(base64.b64encode(png).decode(), alt, "max-width:100%")
 
 
 def _image(png: str, alt: str, style: str) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import glob
 import math
 import numbers
 import operator
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -166,3 +168,6 @@ def atomic_write(path: str | Path, content: bytes | memoryview) -> None:
     finally:
         with suppress(OSError):  # no folder, no scrap: the error above says so
             part.unlink(missing_ok=True)
+            for other in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+                if time.time() - other.stat().st_mtime > 3600:  # its process was killed
+                    other.unlink()

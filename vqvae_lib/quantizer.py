@@ -72,7 +72,8 @@ class _Quantizer(nn.Module):
         codebook: (K, D), parameter or buffer, float32 whatever the module is cast to.
         usage: (K,) running mean of how many vectors of a batch each code takes.
         updates: () int64, training batches seen.
-        distributed: count over all processes; a distributed trainer sets it.
+        distributed: count over all processes, each with an equal share of a batch; a
+            distributed trainer sets it.
     """
 
     codebook: Tensor
@@ -253,24 +254,21 @@ class _Quantizer(nn.Module):
 
     def _draw(self, z: Tensor) -> Tensor:
         """Draw K of the batch's vectors, the same in all processes: (K, D)."""
-        group = self.distributed and processes() > 1
-        lengths = [len(z)]
-        if group:
-            lengths = [0] * processes()
-            dist.all_gather_object(lengths, len(z))
-        total, K = sum(lengths), self.num_embeddings
+        N, K = len(z), self.num_embeddings
+        # Equal shares by contract: to ask for their lengths, a GPU would wait.
+        total = N * (processes() if self.distributed else 1)
         if total >= K:
             chosen = torch.randperm(total, device=z.device)[:K]
         else:
             chosen = torch.randint(total, (K,), device=z.device)
-        if not group:
+        if total == N:
             return z[chosen]
-        # Rank 0's draw counts; each process fills in the rows it holds.
-        dist.broadcast(chosen, 0)
-        chosen = chosen - sum(lengths[: dist.get_rank()])
-        mine = (chosen >= 0) & (chosen < len(z))
-        rows = z[chosen.clamp(0, len(z) - 1)]
-        return all_reduce(rows.where(mine[:, None], torch.zeros_like(rows)), True)
+        # Rank 0's draw counts; each process fills in the rows it holds: with a share
+        # smaller than rank 0's, some of them twice.
+        places = torch.stack([chosen // N, chosen % N])
+        dist.broadcast(places, 0)
+        mine = (places[0] == dist.get_rank())[:, None]
+        return all_reduce(z[places[1] % N].where(mine, 0), True)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         # Half precision can't hold the state: bfloat16 counts no further than 256.

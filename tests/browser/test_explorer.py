@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import build
 import fake_sweep
 import nbformat
 import pytest
+import torch
 import vendor
 import yaml
 from fake_sweep import BETAS, SIZES, grey
 from helpers import brightness
 
-MOST_BYTES = 1_500_000
+from vqvae_book import explorer
+from vqvae_book.results import PICTURES, stored_runs
+from vqvae_lib import ImageDataset
+
+MOST_BYTES = 500_000  # of the explorer with the book's own sweep
+SHELL = '<!doctype html><html lang="en" data-theme="light"><title>Explorer</title><body><main>{html}'
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +65,7 @@ def shown(page, site):
 
     page.route("**/*", only_from_disk)
     page.goto((site / "page.html").as_uri())
-    page.wait_for_selector(".noUi-handle")
-    page.wait_for_selector("figure img")
+    page.wait_for_selector(".vq-explorer .shown", state="visible")
     yield page
     assert asked == []
 
@@ -66,69 +74,103 @@ def slider(page, name: str):
     return page.get_by_role("slider", name=name, exact=True)
 
 
-def seen(page) -> tuple[int, list[str]]:
-    """Brightness of the reconstructions and alternative texts of all pictures, of the one panel that is shown."""
-    images = page.locator(".cell_output img:visible")
-    alts = [images.nth(i).get_attribute("alt") for i in range(images.count())]
-    return brightness(images.first), alts
+def cell(page, size: int, beta: float):
+    return page.locator(".map tbody tr").nth(SIZES.index(size)).locator("td").nth(BETAS.index(beta))
 
 
-def expect_setting(page, size: int, beta: float) -> None:
-    """Wait until the panel of a setting is shown, and check that all of it is that setting's."""
+def expect_setting(page, size: int, beta: float, seed: int = 0) -> None:
+    """Check that all that is shown is that of one setting and seed."""
     setting = f"K = {size}, β = {beta:g}"
-    page.wait_for_selector(f'figure img[alt*="{setting};"]')
-    level, alts = seen(page)
-    assert level == grey(size, beta)
-    assert len(alts) == 3
-    assert all(setting in alt for alt in alts)
-    assert page.locator(".cell_output th:visible").first.inner_text() == setting
+    assert brightness(page.locator(".redrawn")) == grey(size, beta, seed)
+    assert setting in page.get_attribute(".redrawn", "alt") and f"seed {seed}" in page.get_attribute(".redrawn", "alt")
+    assert all(setting in page.get_attribute(name, "aria-label") for name in (".use", ".learning"))
+    heads, *rows = [row.locator("th, td").all_inner_texts() for row in page.locator(".numbers tr").all()]
+    assert heads[:2] == [setting, f"seed {seed}"]
+    assert rows[0][1:] == [f"{error / (100 * size):.5f}" for error in (1 + seed, 1.5, 1, 2)]
     assert slider(page, "K").get_attribute("aria-valuetext") == str(size)
     assert slider(page, "β").get_attribute("aria-valuetext") == f"{beta:g}"
+    assert page.locator("td[aria-selected=true]").evaluate_all("(all) => all.map((one) => one.ariaLabel)") == [
+        cell(page, size, beta).get_attribute("aria-label")
+    ]
 
 
-def test_the_keyboard_alone_reaches_every_setting(shown):
-    expect_setting(shown, SIZES[1], BETAS[1])
-    slider(shown, "K").focus()
-    shown.keyboard.press("Home")
-    slider(shown, "β").focus()
-    shown.keyboard.press("Home")
+def test_sliders_map_and_seeds_lead_to_every_run_by_keyboard(shown):
+    expect_setting(shown, SIZES[1], 0.25)
+    slider(shown, "K").press("Home")
+    slider(shown, "β").press("Home")
     expect_setting(shown, SIZES[0], BETAS[0])
-    for i, size in enumerate(SIZES):
-        if i:
-            slider(shown, "K").focus()
-            shown.keyboard.press("ArrowRight")
-        slider(shown, "β").focus()
-        shown.keyboard.press("Home")
-        expect_setting(shown, size, BETAS[0])
-        for beta in BETAS[1:]:
-            shown.keyboard.press("ArrowRight")
+    slider(shown, "β").press("ArrowRight")
+    expect_setting(shown, SIZES[0], BETAS[1])
+    shown.get_by_role("radio", name="1").press("Space")
+    expect_setting(shown, SIZES[0], BETAS[1], seed=1)
+    cell(shown, SIZES[0], BETAS[1]).focus()
+    for key, size, beta in (
+        ("Home", 0, 0),
+        ("ArrowDown", 1, 0),
+        ("ArrowDown", 1, 0),
+        ("End", 1, 2),
+        ("ArrowLeft", 1, 1),
+    ):
+        shown.keyboard.press(key)
+        expect_setting(shown, SIZES[size], BETAS[beta], seed=1)
+    shown.keyboard.press("Tab")  # the map takes one place in the order of the tabulator
+    assert shown.evaluate("document.activeElement.className") == "K"
+
+
+def test_a_click_in_the_map_moves_the_sliders_and_a_slider_the_mark(shown):
+    for size in SIZES:
+        for beta in BETAS:
+            cell(shown, size, beta).click()
             expect_setting(shown, size, beta)
+    box = slider(shown, "β").bounding_box()
+    shown.mouse.click(box["x"] + 2, box["y"] + box["height"] / 2)
+    expect_setting(shown, SIZES[1], BETAS[0])
 
 
-def test_both_sliders_are_in_the_order_of_the_tabulator(shown):
-    slider(shown, "K").focus()
-    names = []
-    for _ in range(2):  # a slider's handle, then the value beside it
-        shown.keyboard.press("Tab")
-        names.append(
-            shown.evaluate("document.activeElement.getAttribute('aria-label') ?? document.activeElement.outerHTML")
-        )
-    assert "β" in names
+def show(page, folder: Path) -> None:
+    page.set_content(SHELL.format(html=explorer.explore_sweep(folder).data))
 
 
-def test_the_mouse_moves_both_sliders(shown):
-    for name, to, setting in (("K", "start", (SIZES[0], BETAS[1])), ("β", "end", (SIZES[0], BETAS[2]))):
-        handle = slider(shown, name)
-        handle.scroll_into_view_if_needed()
-        box, track = (
-            handle.bounding_box(),
-            handle.locator("xpath=ancestor::*[contains(@class,'noUi-base')]").bounding_box(),
-        )
-        shown.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-        shown.mouse.down()
-        shown.mouse.move(track["x"] + (track["width"] if to == "end" else 0), box["y"], steps=4)
-        shown.mouse.up()
-        expect_setting(shown, *setting)
+def test_a_failed_run_is_called_so_and_moves_nothing(page, tmp_path):
+    fake_sweep.write(tmp_path, "glyphs", "not those of the generator")
+    for run in stored_runs("sweep-K0004-b0-seed0", tmp_path):
+        replace(run, numbers=run.numbers | {"MSE": 0.09}).write(tmp_path)
+    for width in (1280, 390):
+        page.set_viewport_size({"width": width, "height": 844})
+        show(page, tmp_path)
+        places, ticks = set(), set()
+        for size in SIZES:
+            for beta in BETAS:
+                cell(page, size, beta).click()
+                boxes = [
+                    page.locator(name).bounding_box()
+                    for name in (".redrawn", ".numbers", ".learning", ".legend >> nth=1")
+                ]
+                places.add(tuple(box["y"] + page.evaluate("scrollY") for box in boxes))
+                ticks.add(tuple(page.locator(".use text").all_inner_texts()))
+                assert ("failed run, seed 0" in page.inner_text(".caption")) == ((size, beta) == (4, 0))
+        assert len(places) == len(ticks) == 1
+    cell(page, 4, 0.0).click()
+    assert "failed run" in page.get_attribute(".redrawn", "alt") and "seed 0" in page.inner_text(".note")
+    page.get_by_role("radio", name="1").check()
+    assert "failed" not in page.inner_text(".caption")
+    assert page.locator(".map").get_by_text("*").count() == 1
+
+
+def test_the_difference_is_orange_where_too_bright_and_blue_where_too_dark(page, tmp_path, monkeypatch):
+    level = torch.full((PICTURES, 1, 8, 8), grey(16, 0.25), dtype=torch.uint8)
+    level[1], level[2] = 0, 255  # the model's are all of one grey
+    images = ImageDataset(level, name="levels")
+    fake_sweep.write(tmp_path, "levels", images.fingerprint())
+    monkeypatch.setattr(explorer, "load_images", Mock(return_value=images))
+    show(page, tmp_path)
+    page.wait_for_function("document.querySelector('.difference').width === 64")
+    pixel = "(canvas, x) => [...canvas.getContext('2d').getImageData(x, 4, 1, 1).data]"
+    same, brighter, darker = (page.locator(".difference").evaluate(pixel, 4 + 8 * i) for i in range(3))
+    assert same == [252, 252, 252, 255]
+    assert brighter[0] > brighter[1] > brighter[2] and darker[0] < darker[1] < darker[2]
+    top = [page.locator(name).bounding_box() for name in (".originals", ".redrawn", ".difference")]
+    assert all(after["y"] - before["y"] - before["height"] < 8 for before, after in itertools.pairwise(top))
 
 
 def test_where_no_kernel_is_training_says_what_to_do_and_shows_no_dead_controls(shown):
@@ -143,9 +185,13 @@ def test_it_fits_the_screen_and_can_be_read_in_either_theme(shown, width, theme)
     shown.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
     assert shown.evaluate("document.documentElement.scrollWidth") <= width
     right = "(all) => Math.max(...all.map((one) => one.getBoundingClientRect().right))"
-    assert shown.locator(".cell_output :is(img, table):visible").evaluate_all(right) <= width  # nothing is cut off
+    assert shown.locator(".cell_output :is(img, svg, table):visible").evaluate_all(right) <= width  # nothing is cut off
     # axe-core would hand itself to require.js, which the page's widgets use, instead of to the page.
     shown.evaluate("window.kept = window.define; window.define = undefined")
     shown.add_script_tag(path=vendor.AXE)
     found = shown.evaluate("axe.run('.cell_output')")["violations"]
     assert [(fault["id"], [node["html"][:200] for node in fault["nodes"]]) for fault in found] == []
+
+
+def test_the_explorer_is_light():
+    assert len(explorer.explore_sweep().data.encode()) <= MOST_BYTES

@@ -29,19 +29,22 @@ from vqvae_lib import ImageDataset, VQVAEConfig, draw_glyphs
 torch.set_num_threads(1)
 digits = ImageDataset(*draw_glyphs("0123456789", 64, seed=1), "glyphs")
 config = VQVAEConfig(hidden_dim=8, num_embeddings=16, embedding_dim=4, batch_size=32, device="cpu")""",
-    "widgets.explore_sweep('sweep')",
+    """frames = [torch.full((2, 1, 4, 4), 10 * i / 255) for i in range(4)]
+alts = [f"frame {i}" for i in range(4)]
+widgets.step_through(frames, alts, "step")""",
     """stack = ipywidgets.Stack
 del ipywidgets.Stack  # as in version 7: the kernel makes the panels
-explorer = widgets.explore_sweep("sweep")
+steps = widgets.step_through(frames, alts, "step")
 ipywidgets.Stack = stack
-explorer""",
+steps""",
+    "widgets.explore_sweep('sweep')",
     "widgets.train_explorer(config, digits, digits)",
 ]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """A notebook with all three widgets, and the sweep that it shows."""
+    """A notebook with all widgets, and the sweep that it shows."""
     folder = tmp_path_factory.mktemp("live")
     fake_sweep.write(folder / "sweep", "glyphs", "not those of the generator")
     cells = [nbformat.v4.new_markdown_cell("# Live"), *map(nbformat.v4.new_code_cell, CELLS)]
@@ -125,26 +128,33 @@ def widget(page, inside: str, which: int = 0):
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["panels in the browser", "panels from the kernel"])
-def test_the_keyboard_reaches_every_setting_and_its_picture(live, which):
-    explorer = widget(live, ".noUi-handle", which)
-    size_handle, beta_handle = (explorer.locator(".noUi-handle").nth(i) for i in (0, 1))
-    pictures = set()
-    size_handle.press("Home")
-    for i, size in enumerate(SIZES):
+def test_the_keyboard_reaches_every_step_and_its_picture(live, which):
+    steps = widget(live, ".noUi-handle", which)
+    handle = steps.locator(".noUi-handle")
+    handle.press("Home")
+    for i in range(4):
         if i:
-            size_handle.press("ArrowRight")
-        beta_handle.press("Home")
-        for j, beta in enumerate(BETAS):
-            if j:
-                beta_handle.press("ArrowRight")
-            setting = f"K = {size}, β = {beta:g}"
-            picture = explorer.locator(f'figure img[alt*="{setting};"]:visible')
-            picture.wait_for()
-            assert brightness(picture) == grey(size, beta)
-            assert explorer.locator("th:visible").first.inner_text() == setting
-            assert explorer.locator("img:visible").count() == 3
-            pictures.add(picture.get_attribute("src"))
-    assert len(pictures) == len(SIZES) * len(BETAS)
+            handle.press("ArrowRight")
+        picture = steps.locator(f'img[alt="frame {i}"]:visible')
+        picture.wait_for()
+        assert brightness(picture) == 10 * i
+        assert steps.locator("img:visible").count() == 1
+
+
+def test_the_explorer_answers_to_sliders_map_and_seeds(live):
+    explorer = live.locator(".vq-explorer")
+    size, beta = (explorer.get_by_role("slider", name=name, exact=True) for name in ("K", "β"))
+    beta.press("Home")
+    for key, place in (("Home", 0), ("ArrowRight", 1)):
+        size.press(key)
+        assert brightness(explorer.locator(".redrawn")) == grey(SIZES[place], BETAS[0])
+    cells = explorer.locator(".map td[role=gridcell]")
+    cells.nth(0).click()
+    for _ in BETAS[1:]:
+        live.keyboard.press("ArrowRight")  # which JupyterLab does not take for itself
+    explorer.get_by_role("radio", name="1").check()
+    assert brightness(explorer.locator(".redrawn")) == grey(SIZES[0], BETAS[-1], 1)
+    assert f"K = {SIZES[0]}, β = {BETAS[-1]:g}" in explorer.locator(".numbers").inner_text()
 
 
 def fill(trainer, **values: str) -> None:

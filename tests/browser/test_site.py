@@ -20,13 +20,14 @@ from pypdf import PdfReader
 
 from vqvae_book.playground import playground
 
-EQUATIONS = r"""# Equations
+EQUATIONS = r"""# 2. Equations
 
-Two sums, and the [playground](playground.ipynb).
+Two sums, and the [playground](playground.ipynb), [the loop](widget.ipynb#31-the-loop) and
+[Figure 3.1](widget.ipynb#figure-3-1).
 
 $$k(z) = \arg\min_{j} \lVert z - e_j \rVert_2 \tag{2.1}$$
 
-## Size $K$
+## 2.1 Size $K$
 
 Inline, $e_k = m_k / N_k$, and aligned:
 
@@ -41,12 +42,31 @@ STATE, VIEW = "application/vnd.jupyter.widget-state+json", "application/vnd.jupy
 WIDEST = "x = torch.zeros(1)" + "  # as wide as the formatter lets code be ".ljust(70, "~")
 
 
-def notebook(title: str, output: dict, metadata: dict | None = None) -> nbformat.NotebookNode:
-    cell = nbformat.v4.new_code_cell(f"show()\n{WIDEST}", outputs=[nbformat.v4.new_output("display_data", data=output)])
-    source = {"text/markdown": f"```python\n{WIDEST}\n```", "text/plain": "source"}
-    shows = nbformat.v4.new_code_cell("source()", outputs=[nbformat.v4.new_output("display_data", data=source)])
-    cells = [nbformat.v4.new_markdown_cell(f"# {title}\n\n$e_k$"), cell, shows]
-    return nbformat.v4.new_notebook(cells=cells, metadata=notebooks.METADATA | (metadata or {}))
+DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+
+
+def cell(code: str, data: dict, *tags: str) -> nbformat.NotebookNode:
+    metadata = {"tags": [*tags], "mystnb": {"image": {"alt": "A dot"}}}
+    outputs = [nbformat.v4.new_output("display_data", data={"text/plain": "…", **data})]
+    return nbformat.v4.new_code_cell(code, outputs=outputs, metadata=metadata)
+
+
+def notebook(title: str, output: dict, state: dict | None = None) -> nbformat.NotebookNode:
+    shown = f"```python\n{WIDEST}\n```"
+    cells = [
+        nbformat.v4.new_markdown_cell(f"# {title}\n\n$e_k$"),
+        notebooks.first_cell(""),
+        nbformat.v4.new_code_cell("from torch import nn", metadata={"tags": ["hide-input"]}),
+        cell(f"show()\n{WIDEST}", output),
+        cell("source()", {"text/markdown": shown}),
+        nbformat.v4.new_markdown_cell(f"## 3.1 The loop\n\n{shown}"),
+        cell("say(1)", {"text/markdown": "A sentence, see [Figure 3.1](#figure-3-1)."}, "hide-input"),
+        cell("draw()", {"image/png": DOT}, "hide-input"),
+        nbformat.v4.new_markdown_cell("**Figure 3.1.** A dot.\n\n**Not a figure.** [The loop](#31-the-loop) again."),
+        cell("widget()", {"text/html": "<b>live</b>"}, "hide-input"),
+    ]
+    metadata = notebooks.METADATA | {"execution": {"seconds": 1.0}} | ({"widgets": {STATE: state}} if state else {})
+    return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
 
 
 @pytest.fixture(scope="package")
@@ -64,9 +84,10 @@ def book(tmp_path_factory, scripts) -> Path:
     slider = ipywidgets.IntSlider(description=r"Codes \(K\)", value=3)
     state = embed_data(views=[slider])
     shown = {VIEW: state["view_specs"][0], "text/plain": "slider"}
-    nbformat.write(notebook("Widget", shown, {"widgets": {STATE: state["manager_state"]}}), chapters / "widget.ipynb")
+    nbformat.write(notebook("3. Widget", shown, state["manager_state"]), chapters / "widget.ipynb")
     shown = {"text/html": playground().data, "text/plain": "playground"}
     nbformat.write(notebook("Playground", shown), chapters / "playground.ipynb")
+    build.finish(root)
     assert build.make_pages(root, root, book_pdf=pdf.NAME) == 0
     return root / "_build" / "html" / "chapters"
 
@@ -147,20 +168,21 @@ def test_the_book_is_one_pdf_with_bookmarks_contents_and_links(book, browser):
     made = pdf.make(browser, site=book.parent, root=book.parent.parent.parent)
     document = PdfReader(made)
     equations, [size], *others = document.outline
-    assert (equations.title, size.title) == ("Equations", "Size K")
+    others = [entry for entry in others if not isinstance(entry, list)]
+    assert (equations.title, size.title) == ("2. Equations", "2.1 Size K")
     assert [(entry.title, document.get_destination_page_number(entry)) for entry in (equations, *others)] == [
-        ("Equations", 1),
-        ("Widget", 2),
+        ("2. Equations", 1),
+        ("3. Widget", 2),
         ("Playground", 3),
     ]
     contents, equations, widget, playground = [page.extract_text() for page in document.pages]
-    assert [line.split()[-1] for line in contents.splitlines() if line.startswith(("Eq", "Wi", "Pl"))] == [
+    assert [line.split()[-1] for line in contents.splitlines() if line.startswith(("2. ", "3. ", "Pl"))] == [
         "2",
         "3",
         "4",
     ]
     assert "Inline" in equations
-    assert "on the site alone: page “Widget”" in widget
+    assert "on the site alone: page “3. Widget”" in widget
     assert "on the site alone: page “Playground”" in playground
     links = [link.get_object() for page in document.pages for link in page.get("/Annots", [])]
     assert "/chapters-playground" in {link.get("/Dest") for link in links}
@@ -173,13 +195,55 @@ def test_no_visible_code_line_is_cut_at_1280_px(page, served, theme):
     page.set_viewport_size({"width": 1265, "height": 900})  # a window of 1280 px less its scroll bar
     page.emulate_media(color_scheme=theme)
     page.goto(f"{served}/widget.html", wait_until="networkidle")
-    code = page.locator(".cell_input pre, .cell_output .highlight-python pre").filter(has_text="as wide as")
-    assert code.count() == 2
-    assert code.evaluate_all("all => all.map((code) => code.scrollWidth <= code.clientWidth)") == [True, True]
+    code = page.locator(".bd-article div.highlight pre").filter(has_text="as wide as")
+    assert code.count() == 3  # in a cell, in an output of `source`, in Markdown
+    assert code.evaluate_all("all => all.map((code) => code.scrollWidth <= code.clientWidth)") == [True] * 3
     # Nor is it wider than its column, nor so small that nobody reads it.
     right = "element => element.getBoundingClientRect().right"
     assert code.first.evaluate(right) <= page.locator(".bd-article").evaluate(right)
     assert code.first.evaluate("code => parseFloat(getComputedStyle(code).fontSize)") >= 13
+
+
+def test_folded_code_is_a_word_that_a_keyboard_opens_and_a_sentence_stands_alone(page, served):
+    page.goto(f"{served}/widget.html", wait_until="networkidle")
+    names = ["Show the set-up", "Show the imports", "Show the code of this figure", "Show the code"]
+    folded = page.locator(".bd-article summary")
+    assert folded.evaluate_all("all => all.map((one) => one.ariaLabel)") == names
+    assert page.get_by_text("A sentence").evaluate("sentence => sentence.closest('.cell').innerText").strip() == (
+        "A sentence, see Figure 3.1."
+    )
+    hidden = page.get_by_text("draw()")
+    assert not hidden.is_visible()
+    folded.nth(2).press("Enter")
+    assert hidden.is_visible()
+    # Set-up and imports share a line, and the figure's word is at the right edge.
+    boxes = [folded.nth(number).bounding_box() for number in range(3)]
+    assert boxes[0]["y"] == boxes[1]["y"] < boxes[2]["y"]
+    article = page.locator(".bd-article .cell_output").first.bounding_box()
+    assert boxes[2]["x"] + boxes[2]["width"] == pytest.approx(article["x"] + article["width"], abs=4)
+
+
+def test_captions_and_numbered_sections_are_places_that_links_name(page, served):
+    page.goto(f"{served}/equations.html", wait_until="networkidle")
+    links = page.locator(".bd-article p a").evaluate_all("all => all.map((link) => link.getAttribute('href'))")
+    assert links == ["playground.html", "widget.html#the-loop", "widget.html#figure-3-1"]
+    page.goto(f"{served}/widget.html", wait_until="networkidle")
+    assert page.locator(".caption").all_inner_texts() == ["Figure 3.1. A dot."]
+    assert page.locator("#figure-3-1.caption, #the-loop > h2").count() == 2
+    for text, place in (("Figure 3.1", "#figure-3-1"), ("The loop", "#the-loop")):
+        assert page.locator(".bd-article p a", has_text=text).get_attribute("href") == place
+    size = "element => parseFloat(getComputedStyle(element).fontSize)"
+    assert page.locator(".caption").evaluate(size) < page.get_by_text("Not a figure").evaluate(size)
+    assert page.locator("nav.bd-links li").all_inner_texts() == ["2. Equations", "3. Widget", "Playground"]
+    assert page.title().startswith("3. Widget ")
+    assert page.locator(".page-toc a, .bd-toc-nav a").first.inner_text() == "3.1 The loop"
+
+
+def test_a_chapter_says_how_long_it_takes_to_read_and_another_page_does_not(page, served):
+    page.goto(f"{served}/widget.html", wait_until="networkidle")
+    assert page.locator("h1 + p").inner_text() == "About 5 minutes to read."
+    page.goto(f"{served}/equations.html", wait_until="networkidle")
+    assert page.get_by_text("to read").count() == 0
 
 
 @pytest.mark.parametrize("fault", [r"\nosuchthing", r"\frac{"])

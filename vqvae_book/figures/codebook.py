@@ -4,13 +4,25 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from vqvae_lib.metrics import active_codes, perplexity
 
 from . import draw
-from .style import BLUE, COLORS, HEAT, INK, MARKERS, ORANGE, WIDTH, canvas
+from .style import (
+    BLUE,
+    COLORS,
+    FRAME,
+    HEAT,
+    INK,
+    MARKERS,
+    ORANGE,
+    PAPER,
+    WIDTH,
+    canvas,
+)
 
 LUMINANCE = torch.tensor([0.2126, 0.7152, 0.0722])  # red, green and blue, to the eye
 
@@ -26,19 +38,43 @@ def usage_histogram(counts: Tensor) -> Figure:
     return figure
 
 
-def code_maps(images: Tensor, colors: Tensor, decoded: Tensor, codes: Tensor) -> Figure:
-    """Show images (n, C, H, W), their codes (n, h, w) in colors, and decoded."""
-    n = len(images)
-    figure, axes = canvas(3, n, height=WIDTH / n * 3)
-    for j, pictures in enumerate(zip(images, colors, decoded, strict=True)):
-        for axis, picture in zip(axes[:, j], pictures, strict=True):
-            draw.show_image(axis, picture)
-        dark = torch.tensordot(LUMINANCE, colors[j], dims=1) < 0.45
-        for (row, column), k in np.ndenumerate(codes[j].numpy()):
-            color = "white" if dark[row, column] else INK
-            draw.write(axes[1, j], column, row, k, 4.5, color=color)
-    for axis, name in zip(axes[:, 0], ("image", "codes", "decoded"), strict=True):
-        axis.set_ylabel(name)
+def code_grid(image: Tensor, colors: Tensor, codes: Tensor) -> Figure:
+    """Show an image (C, H, W), cut into cells, beside its codes (h, w) in colors."""
+    figure, [[left, right]] = canvas(1, 2, height=3.3)
+    draw.show_image(left, image, "an image, cut into cells")
+    height, width = image.shape[-2:]
+    rows, columns = codes.shape
+    look = {"color": ORANGE, "linewidth": 0.5}
+    for i in range(1, rows):
+        left.axhline(i * height / rows - 0.5, **look)
+    for j in range(1, columns):
+        left.axvline(j * width / columns - 0.5, **look)
+    draw.show_image(right, colors, "its codes, read row by row")
+    dark = torch.tensordot(LUMINANCE, colors, dims=1) < 0.45
+    for (row, column), k in np.ndenumerate(codes.numpy()):
+        color = PAPER if dark[row, column] else INK
+        draw.write(right, column, row, k, 9, color=color)
+    return figure
+
+
+def walk(rows: Mapping[str, Tensor], moves: Mapping[str, draw.Curve]) -> Figure:
+    """Show walks: rows of images (n, C, H, W), and below how far each step moves.
+
+    moves: row -> (share of the way, change), one value per step.
+    """
+    n = len(next(iter(rows.values())))
+    figure, axes = canvas(len(rows) + 1, n, height=4.3, height_ratios=[1, 1, 2.2])
+    for line, images in zip(axes, rows.values(), strict=False):
+        for axis, image in zip(line, images, strict=True):
+            draw.show_image(axis, image)
+    draw.name_rows(axes[:-1, 0], list(rows))
+    for axis in axes[-1]:
+        axis.remove()
+    with rc_context(FRAME):
+        axis = figure.add_subplot(axes[-1, 0].get_gridspec()[-1, :])
+    x, y = "share of the way", "change per step (% of the path)"
+    draw.plot(axis, moves, x, y, marks=0, ylim=(0, None))
+    draw.legend(axis)
     return figure
 
 

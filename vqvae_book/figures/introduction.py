@@ -57,7 +57,7 @@ def change_one(
 
     numbers: the true one, then the n that replaced it. position: its row and column.
     """
-    figure, axes = canvas(2, len(after) + 1, height=2.8)
+    figure, axes = canvas(2, len(after) + 1, height=3.2)
     box = (position[0] * CELL, position[1] * CELL, CELL)
     for [top, bottom], image, k in zip(axes.T, [before, *after], numbers, strict=True):
         draw.show_image(top, image, f"true: {k}" if image is before else f"→ {k}")

@@ -1,6 +1,5 @@
-"""Pictures of chapter 1: latent planes, bounds, gradients, codes."""
+"""Pictures of chapter 1: latent planes, gradients, codes."""
 
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -8,67 +7,27 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from . import draw
-from .draw import level
 from .quantizer import arrows, plot_codes
-from .style import BLUE, COLORS, GRAY, INK, MARKERS, ORANGE, WIDTH, canvas
-
-DASHED = {"color": GRAY, "linestyle": "--"}
+from .style import BLUE, COLORS, INK, ORANGE, WIDTH, canvas
 
 
 def latent_planes(
     points: Mapping[str, Tensor], labels: Tensor, *, rings: Sequence[str] = ()
 ) -> Figure:
-    """Show latents (n, 2) as digits; `rings` have a prior N(0, I), drawn as circles."""
+    """Show latents (n, 2) as digits, one color each; `rings` get circles of N(0, I)."""
     figure, [axes] = canvas(1, len(points), height=3.6)
     angle = torch.linspace(0, 2 * torch.pi, 200)
     for axis, (name, z) in zip(axes, points.items(), strict=True):
-        for digit in labels.unique().tolist():
-            look = {"marker": f"${digit}$", "markersize": 4.5, "alpha": 0.75}
-            look |= {"linestyle": "", "color": COLORS[digit % 4]}
+        for i, digit in enumerate(labels.unique().tolist()):
+            look = {"marker": f"${digit}$", "markersize": 6, "markeredgewidth": 0.3}
+            look |= {"linestyle": "", "color": COLORS[i % len(COLORS)]}
             axis.plot(*z[labels == digit].T, **look)
         for radius in (1, 2) if name in rings else ():
             circle = radius * torch.stack([angle.cos(), angle.sin()])
             axis.plot(*circle, color=INK, linewidth=1, linestyle="--")
         draw.label(axis, "first latent coordinate", head=name)
-    axes[0].set_ylabel("second")
-    return figure
-
-
-def evidence(
-    sharpness: Tensor, bound: Tensor, kl: Tensor, log_p: float, num_codes: int
-) -> Figure:
-    """Show bound and KL (n,), in nats, as the posterior gets sharper; 1 is true."""
-    figure, [[left, right]] = canvas(1, 2)
-    level(left, log_p, "log p(x), summed over all places")
-    left.plot(sharpness, bound, color=BLUE, label="ELBO")
-    level(right, math.log(num_codes), f"log K = {math.log(num_codes):.2f}")
-    right.plot(sharpness, kl, color=ORANGE, label="KL to the uniform prior")
-    x = "sharpness of the posterior (1: the true one)"
-    draw.label(left, x, "nats (up to one constant)", "The bound touches at one place")
-    draw.label(right, x, "nats", "The KL climbs to log K and stays")
-    for axis in (left, right):
-        axis.set_xscale("log")
-        axis.axvline(1, color=GRAY, linewidth=1, linestyle=":")
-        draw.legend(axis, loc="lower right")
-    return figure
-
-
-def staircase(
-    place: Tensor, smooth: Tensor, stepped: Tensor, slopes: Tensor, handed: Tensor
-) -> Figure:
-    """Show errors along a line, of z_e and of its code, and slopes; all (n,)."""
-    figure, [[left, right]] = canvas(1, 2)
-    left.plot(place, smooth, label="decoding z_e itself", **DASHED)
-    left.plot(place, stepped, color=BLUE, label="decoding its nearest code")
-    right.axhline(0, color=BLUE, label="true slope between jumps")
-    right.plot(place, slopes, label="slope of the dashed curve", **DASHED)
-    right.plot(place, handed, color=ORANGE, label="straight-through slope")
-    x = "place on a line through the latent plane"
-    draw.label(left, x, "squared error per pixel", "A step has no slope")
-    draw.label(right, x, "change of error by place", "What is handed to the encoder")
-    for axis in (left, right):
-        axis.set_ymargin(0.5)
-        draw.legend(axis, loc="upper left", fontsize=7, frameon=True)
+        axis.set_aspect("equal", adjustable="datalim")
+    axes[0].set_ylabel("second latent coordinate")
     return figure
 
 
@@ -88,7 +47,7 @@ def pulls(
             if grad.any():
                 arrows(axis, start, -grad * reach / longest, color, 0.009)
         draw.label(axis, "first latent coordinate", head=name)
-    axes[0].set_ylabel("second")
+    axes[0].set_ylabel("second latent coordinate")
     draw.legend(axes[0], frameon=True, fontsize=7)
     return figure
 
@@ -103,26 +62,6 @@ def gradient_table(terms: Sequence[str], parts: Sequence[str], norms: Tensor) ->
     axis.xaxis.tick_top()
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
-    return figure
-
-
-def norms_and_means(
-    measured: Mapping[str, Mapping[int, float]], channels: Mapping[str, int]
-) -> Figure:
-    """Show r against D beside 16 C / D: name of the images -> {D: r}, and name -> C."""
-    figure, [[axis]] = canvas(height=3.1)
-    for i, (name, factors) in enumerate(measured.items()):
-        sizes, rule = list(factors), f"16 C / D, C = {channels[name]}"
-        expected = [16 * channels[name] / size for size in sizes]
-        axis.plot(sizes, expected, color=COLORS[i], linewidth=1.2, label=rule)
-        look = {"color": COLORS[i], "markersize": 7, "label": f"measured, {name}"}
-        axis.plot(sizes, list(factors.values()), MARKERS[i], **look)
-    level(axis, 1, color=GRAY)
-    draw.binary(axis, sizes)
-    axis.set_yscale("log", base=2)
-    axis.yaxis.set_major_formatter("{x:g}")
-    draw.label(axis, "length of a code, D", "factor r of the two VQ terms")
-    draw.legend(axis)
     return figure
 
 

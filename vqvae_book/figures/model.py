@@ -47,17 +47,6 @@ def bits(
     return figure
 
 
-def profiles(values: Mapping[str, Tensor], first: int, side: int) -> Figure:
-    """Draw curves (W,) over an image's columns, with the computed field shaded."""
-    figure, [[axis]] = canvas(height=2.6)
-    field = {"color": GRAY, "alpha": 0.2, "linewidth": 0, "label": "computed field"}
-    axis.axvspan(first - 0.5, first + side - 0.5, **field)
-    lines = {name: (range(len(row)), row) for name, row in values.items()}
-    plot(axis, lines, "column (pixels)", "share of gradient (%)")
-    draw.legend(axis)
-    return figure
-
-
 def footprint(before: Tensor, after: Tensor, box: Box) -> Figure:
     """Show two images (C, H, W) and where they differ; `box` is the computed field."""
     figure, [axes] = canvas(1, 3, height=2.6)

@@ -4,15 +4,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 from torch import Tensor
 
 from . import draw
 from .draw import Names, Values
-from .style import BLUE, INK, ORANGE, PAPER, WIDTH, canvas
+from .style import BLUE, GRAY, GREEN, INK, ORANGE, PAPER, WIDTH, canvas
 
 LATER = "#e3e6ea"
 STATES = {"its own and later": LATER, "earlier, but never seen": ORANGE, "seen": BLUE}
@@ -42,18 +43,70 @@ def fields(panels: Mapping[str, Tensor], position: tuple[int, int]) -> Figure:
     return figure
 
 
-def causality(panels: Mapping[str, Tensor]) -> Figure:
-    """Show which inputs each output depends on: (n, n) bool, a row per output."""
-    figure, [axes] = canvas(1, len(panels), height=3.6)
-    colors = ListedColormap(list(STATES.values()))
-    for axis, (name, sees) in zip(axes, panels.items(), strict=True):
-        earlier = torch.ones_like(sees).tril(-1).long()
-        states = torch.where(sees, 2, earlier)
-        draw.heat(axis, states, cmap=colors, vmin=0, vmax=2)
-        x, y = "position in the input, in reading order", "position in the output"
-        draw.label(axis, x, y, name)
-    _name_states(figure)
+def two_stacks(position: tuple[int, int] = (2, 2), side: int = 4) -> Figure:
+    """Draw how a grid of side x side codes, numbered from 1, runs through both stacks.
+
+    Their kernels, of side 3, are outlined where they stand for the position, counted
+    from 0: in neither is the position's own number, nor a later one.
+    """
+    grid = torch.arange(1, side * side + 1).view(side, side)
+    row, column = position
+    figure, [[axis]] = canvas(height=3.7)
+    axis.set(xlim=(0, 100), ylim=(0, 50), aspect="equal")
+    axis.set_axis_off()
+    asked = grid[position]
+    _numbers(axis, 1, 17, grid, (row, column, 1, 1), INK)
+    draw.write(axis, 8, 13, f"codes; which\nis number {asked}?")
+    stacks = {  # name: height, moved grid, kernel, color, operation
+        "vertical stack, down by one": (
+            (29, F.pad(grid, (0, 0, 1, -1)), (row - 1, column - 1, 2, 3)),
+            (BLUE, "2 × 3\ngate"),
+        ),
+        "horizontal stack, right by one": (
+            (4, F.pad(grid, (1, -1)), (row, column - 1, 1, 2)),
+            (ORANGE, "1 × 2\n+ link\ngate, + h"),
+        ),
+    }
+    for name, ((bottom, moved, kernel), (color, work)) in stacks.items():
+        middle = bottom + 7
+        look = {"color": color, "fontsize": 8, "weight": "bold"}
+        axis.text(25, bottom + 15.5, name, **look)
+        _arrow(axis, (16, 25), (24, middle), color)
+        _numbers(axis, 25, bottom, moved, kernel, color)
+        _arrow(axis, (40, middle), (46, middle), color)
+        for left in (46, 58, 74):
+            corner = (left, bottom + 2)
+            look = {"facecolor": PAPER, "edgecolor": color, "linewidth": 1.4}
+            axis.add_patch(Rectangle(corner, 9, 10, **look))
+            draw.write(axis, left + 4.5, middle, work, 7.5)
+        _arrow(axis, (55, middle), (58, middle), color)
+        draw.write(axis, 70.5, middle, "…", 12, color=color)
+    for left in (50.5, 62.5, 78.5):
+        _arrow(axis, (left, 31), (left, 16), GREEN)
+    draw.write(axis, 70.5, 24, "links, 1 × 1", color=GREEN)
+    _arrow(axis, (83, 11), (89, 11), ORANGE)
+    draw.write(axis, 95, 11, f"logits of\nnumber {asked}")
     return figure
+
+
+def _numbers(axis: Axes, left: float, bottom: float, grid: Tensor, box, color) -> None:
+    """Draw a grid, 0 blank, around (row, column, height, width) a frame."""
+    unit, side = 3.5, len(grid)
+    for (i, j), number in np.ndenumerate(grid.numpy()):
+        x, y = left + unit * j, bottom + unit * (side - 1 - i)
+        look = {"facecolor": PAPER if number else LATER, "edgecolor": GRAY}
+        axis.add_patch(Rectangle((x, y), unit, unit, linewidth=0.6, **look))
+        if number:
+            draw.write(axis, x + unit / 2, y + unit / 2, number, 7)
+    row, column, height, width = box
+    corner = (left + unit * column, bottom + unit * (side - row - height))
+    look = {"fill": False, "edgecolor": color, "linewidth": 2.2, "zorder": 4}
+    axis.add_patch(Rectangle(corner, unit * width, unit * height, **look))
+
+
+def _arrow(axis: Axes, start, end, color: str) -> None:
+    look = {"arrowstyle": "-|>", "color": color, "shrinkA": 0, "shrinkB": 0}
+    axis.annotate("", end, start, arrowprops=look)
 
 
 def _cells(axis: Axes, states: Tensor, colors: Sequence[str], framed) -> None:
@@ -85,24 +138,6 @@ def surprise(images: Tensor, bits: Tensor) -> Figure:
     axes[0, 0].set_ylabel("decoded")
     axes[1, 0].set_ylabel("its codes")
     draw.colorbar(picture, axes, "bits per code", shrink=0.8)
-    return figure
-
-
-def by_class(shares: Sequence[Values], level: float, name: str) -> Figure:
-    """Show the shares (seeds, classes) of samples recognized, beside a named level."""
-    values = 100 * np.array(shares)
-    classes = range(values.shape[1])
-    figure, [[axis]] = canvas(height=2.8)
-    bars = {"color": INK, "linewidth": 2, "label": "range over seeds"}
-    axis.vlines(classes, values.min(0), values.max(0), **bars)
-    mean = {"color": BLUE, "markersize": 7, "label": "samples, mean over seeds"}
-    axis.plot(classes, values.mean(0), "o", **mean)
-    draw.level(axis, 100 * level, name, ORANGE)
-    low = min(values.min(), 100 * level) - 3
-    x, y = "class asked for", "recognized as it (%)"
-    draw.label(axis, x, y, xticks=classes, ylim=(low, 100.5))
-    axis.grid(axis="x", visible=False)
-    draw.legend_below(figure, columns=3)
     return figure
 
 

@@ -60,7 +60,8 @@ def code_planes(
     of others. rules: title -> rule of assignment, if another than the nearest code.
     """
     grid = torch.cartesian_prod(*[torch.linspace(-span, span, 200)] * 2)
-    figure, [axes] = canvas(1, len(panels), height=3.8, sharey=True)
+    height = 3.8 if len(panels) < 3 else 3.2  # square panels of a row are lower
+    figure, [axes] = canvas(1, len(panels), height=height, sharey=True)
     for axis, (head, path) in zip(axes, panels.items(), strict=True):
         path = path.view(-1, *path.shape[-2:])
         rule, codes = (rules or {}).get(head, nearest_code), path[-1]
@@ -89,7 +90,7 @@ def arrows(axis: Axes, start: Tensor, step: Tensor, color: str, width: float) ->
 
 def voronoi(z: Tensor, codes: Tensor, span: float) -> Figure:
     """Show vectors (N, 2) beside the codes (K, 2) that take their place."""
-    figure, [[left, right]] = canvas(1, 2, height=3.7)
+    figure, [[left, right]] = canvas(1, 2, height=3.3)
     _plane(left, span)
     cells(right, codes, span)
     for pair in zip(z, codes[nearest_code(z, codes)], strict=True):
@@ -106,7 +107,7 @@ def voronoi(z: Tensor, codes: Tensor, span: float) -> Figure:
 def score_lines(codes: Tensor) -> Figure:
     """Show, for codes (K,) on a line, squared distances and scores that order them."""
     z = torch.linspace(-3, 3, 400)
-    figure, [[left, right]] = canvas(1, 2)
+    figure, [[left, right]] = canvas(1, 2, height=2.7)
     distance = (z[:, None] - codes) ** 2 / 2
     score = z[:, None] * codes - codes**2 / 2
     for axis, values in ((left, distance), (right, score)):

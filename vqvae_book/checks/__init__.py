@@ -1,0 +1,1 @@
+"""The checks of exercises, one module per chapter; ``exercises`` imports them all."""
