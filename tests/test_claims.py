@@ -8,7 +8,8 @@ import pytest
 
 from vqvae_book import claims, evidence
 
-APART = {4: {0.1: [1, 1.1], 1: [2, 2.1]}, 16: {0.1: [1, 1.1], 1: [2, 2.1]}, 64: {0.1: [3, 3.1], 1: [1, 1.1]}}
+WORSE = {K: {0.25: [1, 1, 1], 2: [1.1, 1.2, 1.3]} for K in (4, 16, 64)}  # in all of nine pairs
+EVEN = WORSE | {16: {0.25: [2, 2, 2], 2: [1, 1, 1]}}
 USED, UNUSED = [9.0, 8, 7], [0.1, 0.2, 0.0]
 SIZES, ERRORS = (100, 50), ([1.0, 1], [2.0, 2])
 
@@ -20,8 +21,8 @@ TURNS = {
         (([1, 3], [2, 4], 9), "holds for the first half", ([1, 2], [3, 4], 9), "holds: the lower"),
     ],
     "any_beta": [
-        ((APART,), "does not hold", ({4: {0.1: [1, 2], 1: [1.5, 2.5]}},), "holds"),
-        (({4: APART[4]} | {K: {0.1: [1, 3], 1: [2, 4]} for K in (1, 2, 3, 5)},), "holds", (APART,), "does not hold"),
+        ((WORSE,), "does not hold: β = 2 differs", (EVEN,), "holds"),
+        (({K: {0.25: e[2], 2: e[0.25]} for K, e in WORSE.items()},), "does not hold", (EVEN,), "holds"),
     ],
     "large_codebook": [
         ((SIZES, ERRORS, [100, 96], [9, 9]), "depends on start", (SIZES, ERRORS, [100, 95], [9, 9]), "holds, with")

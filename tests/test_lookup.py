@@ -93,7 +93,7 @@ def test_kmeans_is_scikit_learns_and_a_center_without_vectors_stays():
     torch.testing.assert_close(centers[0], normal(50, 2).mean(0))
 
 
-@pytest.mark.parametrize(("name", "value"), [("TILE_CODES", 2), ("is_exporting", lambda: True)])
+@pytest.mark.parametrize(("name", "value"), [("TILE_SCORES", 6), ("is_exporting", lambda: True)])
 def test_ties_across_tiles_and_in_an_export_go_to_the_lowest_index(monkeypatch, name, value):
     monkeypatch.setattr(f"vqvae_lib.lookup.{name}", value)
     codes = torch.tensor([[1.0, 0.0], [1.9, 0.0], [0.0, 1.0]])

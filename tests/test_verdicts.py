@@ -24,6 +24,7 @@ TURNS = {
         (([[1, 2, 3], [0, 2, 5]],), "rises throughout", ([[1, 2, 3], [0, 2, 1]],), "goes up and down"),
         (([[3, 2, 1]],), "falls throughout", ([[3, 2, 2]],), "goes up and down"),
     ],
+    "sign_test": [(([1, 2, 3, 4],), 2 / 16, ([1, 2, 3, -4],), 10 / 16), (([1, -1],), 1, ([-1, -1],), 0.5)],
     "verdict": [((True,), "holds", (False,), "does not hold"), ((None,), "not decided", (True,), "holds")],
     "either": [((True, "yes", "no"), "yes", (False, "yes", "no"), "no")],
     "plural": [

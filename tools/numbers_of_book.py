@@ -22,7 +22,7 @@ NAMED = re.compile(rf"\b(Figure|Table|Section|Exercise)s? {LABEL}(?:(?:,| and|, 
 EQUATION = re.compile(rf"(?<![\w)\]])\({LABEL}\)|\\tag\{{{LABEL}\}}")
 # In code "(2.5)" may be a number: what counts is one behind a word, at the start of a line, or behind another one.
 IN_CODE = re.compile(
-    rf"(?<=[^\W\d][ ,])\({LABEL}\)|(?<=[^\W\d][,.:;] )\({LABEL}\)|(?<=\), )\({LABEL}\)|^\s*\({LABEL}\)", re.MULTILINE
+    rf"(?<=[^\W\d][ ,])\({LABEL}\)|(?<=[^\W\d][,.:;] )\({LABEL}\)|(?<=[)\]], )\({LABEL}\)|^\s*\({LABEL}\)", re.MULTILINE
 )
 ANCHOR = re.compile(r"\]\(([\w./-]*)#([\w-]+)\)")
 PLAIN = {"Summary", "Exercises", "References"}  # sections that need no number

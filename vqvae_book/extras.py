@@ -122,7 +122,7 @@ class ResizeDecoder(Decoder):
 
 
 def receptive_field(layers: Iterable[nn.Conv2d]) -> tuple[int, int, int]:
-    """Compute what one output of square convolutions sees, (4.5).
+    """Compute what one output of square convolutions sees, (4.4).
 
     Returns size, jump, padding: output i sees ``size`` pixels from i * jump - padding.
     """

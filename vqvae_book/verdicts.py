@@ -7,6 +7,7 @@ called a lead. Each function here has a case in the tests that turns its words r
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 
 Numbers = float | Sequence[float]
@@ -62,6 +63,13 @@ def trend(courses: Sequence[Sequence[float]]) -> str:
     if all(step > 0 for step in steps):
         return "rises throughout"
     return "falls throughout" if all(step < 0 for step in steps) else "goes up and down"
+
+
+def sign_test(differences: Sequence[float]) -> float:
+    """Return the chance of signs as uneven as these, if each were a coin's toss."""
+    n, above = len(differences), sum(difference > 0 for difference in differences)
+    tail = sum(math.comb(n, i) for i in range(min(above, n - above) + 1))
+    return min(1.0, 2 * tail / 2**n)
 
 
 def verdict(holds: bool | None) -> str:

@@ -6,15 +6,12 @@ those of chapter 2.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from ._util import all_reduce, at_least_float32, can_look, is_exporting, require
 from .metrics import count_codes
 
-TILE_CODES = 4096  # codes compared at a time
 TILE_SCORES = 1 << 20  # scores held at a time: 4 MiB, what a core keeps in its cache
 
 
@@ -35,31 +32,23 @@ def nearest_code(z: Tensor, codebook: Tensor) -> Tensor:
     require(len(codebook) > 0, "K", 0, "1 or more: codebook has no codes")
     dtype = at_least_float32(z.dtype, codebook.dtype)
     z, codebook = z.to(dtype), codebook.to(dtype)
+    half_norms = codebook.square().sum(1) / 2
     if is_exporting():  # for batches of any size: a loop would fix theirs
-        half_norms = codebook.square().sum(1) / 2
         return torch.addmm(half_norms, z, codebook.T, beta=-1).max(1).indices
-    best = z.new_full((len(z),), -math.inf)
-    indices = torch.zeros(len(z), dtype=torch.long, device=z.device)
-    for first in range(0, len(codebook), TILE_CODES):
-        codes = codebook[first : first + TILE_CODES]
-        half_norms = codes.square().sum(1) / 2
-        rows = max(1, TILE_SCORES // len(codes))
-        for start in range(0, len(z), rows):
-            part = slice(start, start + rows)
-            # (n, D) x (D, codes) -> (n, codes) -> (n,)
-            scores = torch.addmm(half_norms, z[part], codes.T, beta=-1)
-            score, code = scores.max(1)
-            better = score > best[part]
-            best[part] = torch.where(better, score, best[part])
-            indices[part] = torch.where(better, code + first, indices[part])
+    best = z.new_empty(len(z))
+    indices = torch.empty(len(z), dtype=torch.long, device=z.device)
+    rows = max(1, TILE_SCORES // len(codebook))
+    for start in range(0, len(z), rows):
+        tile = slice(start, start + rows)
+        # (n, D) x (D, K) -> (n, K) -> (n,)
+        scores = torch.addmm(half_norms, z[tile], codebook.T, beta=-1)
+        best[tile], indices[tile] = scores.max(1)
     # A code whose square overflows scores -inf, so it would never win.
-    if can_look(z):
-        squares = codebook.square().sum(1)
-        if not (best.isfinite().all() and squares.isfinite().all()):
-            raise ValueError(
-                "nearest_code met a vector or code that is NaN, infinite or too large "
-                "to be squared: check the encoder's output; if it diverged, lower lr."
-            )
+    if can_look(z) and not (best.isfinite().all() and half_norms.isfinite().all()):
+        raise ValueError(
+            "nearest_code met a vector or code that is NaN, infinite or too large to "
+            "be squared: check the encoder's output; if it diverged, lower lr."
+        )
     return indices
 
 

@@ -16,7 +16,7 @@ class Rate(NamedTuple):
     """Bits that an image's codes cost."""
 
     nominal: float  # every code equally likely: positions x log2 K
-    entropy: float  # codes as likely as they were counted: positions x H, (8.1)
+    entropy: float  # codes as likely as they were counted: positions x H, (6.1)
 
 
 def as_codes(indices: Tensor) -> Tensor:

@@ -158,7 +158,7 @@ class VQVAE(nn.Module):
     def training_step(
         self, x: Tensor, labels: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Compute the terms of the objective for images (B, C, H, W) in [0, 1], (1.8b).
+        """Compute the terms of the objective for images (B, C, H, W) in [0, 1], (1.10).
 
         Returns:
             ``total_loss`` = ``recon_loss`` (mean squared error per pixel) +

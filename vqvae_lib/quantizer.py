@@ -42,7 +42,7 @@ class QuantizerOutput(NamedTuple):
 
 
 class StraightThrough(torch.autograd.Function):
-    """Forward: the codes. Backward: their gradient, unchanged, to z_e, (1.10)."""
+    """Forward: the codes. Backward: their gradient, unchanged, to z_e, (1.9)."""
 
     @staticmethod
     def forward(ctx: Any, z_e: Tensor, z_q: Tensor) -> Tensor:
@@ -291,7 +291,7 @@ class VectorQuantizer(_Quantizer):
     """Quantizer whose codebook is a parameter, moved by the codebook term's gradient.
 
     loss = mean (sg[z_e] - e)^2 + beta * mean (z_e - sg[e])^2, the second and third
-    terms of (1.8b): the first moves the codes towards the vectors, the second the
+    terms of (1.10): the first moves the codes towards the vectors, the second the
     vectors towards the codes.
     """
 

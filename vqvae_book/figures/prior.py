@@ -1,22 +1,22 @@
 """Pictures of chapter 8: masks and what they let through, prices of codes, samples."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from torch import Tensor
 
 from . import draw
-from .draw import Names, Values
+from .draw import Names
 from .style import BLUE, GRAY, GREEN, INK, ORANGE, PAPER, WIDTH, canvas
 
 LATER = "#e3e6ea"
-STATES = {"its own and later": LATER, "earlier, but never seen": ORANGE, "seen": BLUE}
+STATES = {"its own and later": LATER, "earlier, but not seen": ORANGE, "seen": BLUE}
 
 
 def masks(panels: Mapping[str, Tensor]) -> Figure:
@@ -58,11 +58,11 @@ def two_stacks(position: tuple[int, int] = (2, 2), side: int = 4) -> Figure:
     _numbers(axis, 1, 17, grid, (row, column, 1, 1), INK)
     draw.write(axis, 8, 13, f"codes; which\nis number {asked}?")
     stacks = {  # name: height, moved grid, kernel, color, operation
-        "vertical stack, down by one": (
+        "vertical, down by one": (
             (29, F.pad(grid, (0, 0, 1, -1)), (row - 1, column - 1, 2, 3)),
             (BLUE, "2 × 3\ngate"),
         ),
-        "horizontal stack, right by one": (
+        "horizontal, right by one": (
             (4, F.pad(grid, (1, -1)), (row, column - 1, 1, 2)),
             (ORANGE, "1 × 2\n+ link\ngate, + h"),
         ),
@@ -147,3 +147,23 @@ def completions(rows: Sequence[Tensor], labels: Names, given: int, first=0) -> F
     for axis in figure.axes[first * len(rows[0]) :]:
         axis.axhline(given - 0.5, color=ORANGE, linewidth=1)
     return figure
+
+
+def making(
+    decode: Callable[[Tensor], Tensor], grids: Tensor, blank: Tensor
+) -> list[Tensor]:
+    """Show grids (n, h, w) being drawn: h w + 1 frames (n, 3, H, W), for a slider.
+
+    What is not drawn yet is decoded as `blank` (1, h, w) and tinted blue, the code
+    drawn last orange. decode: (n, h, w) -> (n, 1, H, W).
+    """
+    order = torch.arange(blank.numel()).view(blank.shape)
+    size = decode(blank).shape[-2:]
+    colors = [torch.tensor(to_rgb(name))[:, None, None] for name in (BLUE, ORANGE)]
+    frames = []
+    for i in range(order.numel() + 1):
+        images = decode(torch.where(order < i, grids, blank)).expand(-1, 3, -1, -1)
+        for color, cells in zip(colors, (order >= i, order == i - 1), strict=True):
+            images = images.lerp(color, 0.5 * F.interpolate(cells[None].float(), size))
+        frames.append(images)
+    return frames

@@ -167,18 +167,6 @@ def bars(groups: Mapping[str, Mapping[str, float]], x: str) -> Figure:
     return figure
 
 
-def ranked_use(counts: Mapping[str, Tensor]) -> Figure:
-    """Show the share of used codes, from most to least used: name -> counts (K,)."""
-    lines = {}
-    for name, values in counts.items():
-        share = draw.shares(values[values > 0])
-        lines[f"{name}: {len(share)} codes"] = range(1, len(share) + 1), share
-    x, y = "code, from most to least used", "share of positions (%)"
-    level = {"all alike": 100 / len(values)}
-    look = {"levels": level, "marks": 0, "yscale": "log", "xlim": (0, len(values) + 1)}
-    return draw.line_panels({"": lines}, x=x, y=y, **look)
-
-
 def gradients_in_a_cell(
     z: Tensor, code: Tensor, gradients: Mapping[str, Tensor], at_code: Tensor
 ) -> Figure:

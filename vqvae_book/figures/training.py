@@ -16,7 +16,7 @@ def history_rows(
 ) -> Figure:
     """Draw a run's quantities below each other: name -> values; log: some names."""
     n = len(quantities)
-    figure, axes = canvas(n, height=1.15 * n + 0.4, sharex=True)
+    figure, axes = canvas(n, height=1.05 * n + 0.4, sharex=True)
     for i, (name, values) in enumerate(quantities.items()):
         axes[i, 0].plot(steps, values, f"{MARKERS[i]}-", color=COLORS[i], markersize=3)
         axes[i, 0].set(ylabel=name, yscale="log" if name in log else "linear")

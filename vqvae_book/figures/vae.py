@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
@@ -12,7 +11,7 @@ from vqvae_lib.vae import ACTIVE_NATS
 
 from . import draw
 from .draw import Curves, plot
-from .style import BLUE, COLORS, GRAY, INK, MARKERS, ORANGE, PAPER, canvas
+from .style import BLUE, INK, ORANGE, PAPER, canvas
 
 HEIGHTS = (35, 12)
 BOXES = ((10, 8), (28, 12), (54, 20), (80, 12), (98, 8))  # middle, width
@@ -91,22 +90,4 @@ def kl_maps(kl: Tensor) -> Figure:
     x, head = "number, from dearest to cheapest", "Number by number"
     draw.label(right, x, "KL (nats)", head, yscale="log")
     draw.legend(right, loc="lower left")
-    return figure
-
-
-def equal_error(rows: Mapping[str, Mapping[str, float]]) -> Figure:
-    """Show bits at the same error: whose -> coding -> bits; NaN is left out."""
-    figure, [[axis]] = canvas(height=1.5 + 0.42 * len(rows))
-    codings = dict.fromkeys(name for bits in rows.values() for name in bits)
-    for place, bits in enumerate(rows.values()):
-        known = [value for value in bits.values() if math.isfinite(value)]
-        if known:
-            axis.hlines(place, min(known), max(known), color=GRAY, linewidth=1)
-    for i, name in enumerate(codings):
-        values = [bits.get(name, math.nan) for bits in rows.values()]
-        axis.plot(values, range(len(rows)), MARKERS[i], color=COLORS[i], label=name)
-    axis.set_yticks(range(len(rows)), rows)
-    axis.set(xlim=(0, None), ylim=(len(rows) - 0.5, -0.5))
-    axis.set(xlabel="bits per image", ylabel="at the error of")
-    draw.legend_below(figure)
     return figure
