@@ -1,11 +1,13 @@
 """Numbers of sections, figures and equations: in reading order, and references with them."""
 
+import posixpath
+
 import nbformat
 import notebooks
 import project
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
-from numbers_of_book import known, numbered, referring
+from numbers_of_book import ANCHOR, known, numbered, referring, slugs
 
 FIRST = """# One
 
@@ -92,6 +94,21 @@ def test_done_twice_nothing_changes_any_more(book):
 def test_two_things_of_one_name_are_an_error():
     with pytest.raises(ValueError, match=r"05_a\.ipynb.*5\.x"):
         known({"05_a.ipynb": "**Figure 5.x.** One.\n\n**Figure 5.x.** Two."})
+
+
+def test_links_lead_to_headings_that_are_there():
+    folder, pages = project.ROOT / "chapters", {}
+    for path in [*project.chapters(), *folder.glob("*.md")]:
+        text = path.read_text(encoding="utf-8")
+        pages[path.relative_to(folder).as_posix()] = markdown(text) if path.suffix == ".ipynb" else text
+    titles = {page: set(slugs(text).values()) for page, text in pages.items()}
+    dead = []
+    for page, text in pages.items():
+        for target, anchor in ANCHOR.findall(text):
+            there = posixpath.normpath(posixpath.join(posixpath.dirname(page), target)) if target else page
+            caption = anchor.startswith(("figure-", "table-"))
+            dead += [] if caption or anchor in titles[there] else [f"{page}: {target}#{anchor}"]
+    assert dead == []
 
 
 def test_references_in_the_book_lead_to_something_that_is_there():

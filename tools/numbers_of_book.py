@@ -25,6 +25,7 @@ IN_CODE = re.compile(
     rf"(?<=[^\W\d][ ,])\({LABEL}\)|(?<=[^\W\d][,.:;] )\({LABEL}\)|(?<=[)\]], )\({LABEL}\)|^\s*\({LABEL}\)", re.MULTILINE
 )
 ANCHOR = re.compile(r"\]\(([\w./-]*)#([\w-]+)\)")
+COUNTED = r"^a?\d+-"  # how an anchor begins where its heading has a number
 PLAIN = {"Summary", "Exercises", "References"}  # sections that need no number
 Known = dict[str, dict[str, str]]  # kind -> label as it stands -> number
 
@@ -88,7 +89,7 @@ def slugs(text: str) -> dict[str, str]:
     """The anchors that site and GitHub give a page's headings, by what they are without their numbers."""
     titles = re.findall(r"^#{1,6} (.+)$", DEFINED.sub(lambda f: "" if f["code"] else f[0], text), re.MULTILINE)
     found = [re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-") for title in titles]
-    return {re.sub(r"^\d+-", "", slug): slug for slug in found}
+    return {re.sub(COUNTED, "", slug): slug for slug in found}
 
 
 def linked(page: str, text: str, anchors: Mapping[str, Mapping[str, str]]) -> str:
@@ -96,7 +97,7 @@ def linked(page: str, text: str, anchors: Mapping[str, Mapping[str, str]]) -> st
 
     def anchor(found: re.Match) -> str:
         target = posixpath.normpath(posixpath.join(posixpath.dirname(page), found[1])) if found[1] else page
-        slug = anchors.get(target, {}).get(re.sub(r"^\d+-", "", found[2]), found[2])
+        slug = anchors.get(target, {}).get(re.sub(COUNTED, "", found[2]), found[2])
         return f"]({found[1]}#{slug})"
 
     return ANCHOR.sub(anchor, text)
