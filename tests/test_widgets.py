@@ -16,9 +16,11 @@ import pytest
 import torch
 from fake_sweep import BETAS, SIZES, grey
 from ipywidgets.widgets.widget import _instances  # links stand nowhere else
+from matplotlib.colors import to_hex, to_rgb
 from PIL import Image
 
 from vqvae_book import explorer, widgets
+from vqvae_book.figures.style import HEAT
 from vqvae_book.results import PICTURES, png_strip, stored_runs, sweep
 from vqvae_lib import DataError, ImageDataset, VQVAETrainer
 
@@ -92,8 +94,17 @@ def test_each_cell_of_the_map_holds_the_runs_of_its_setting(folder):
     # Of all that is drawn nothing is out of sight.
     assert shown["errors"][0] < 0.05 and shown["errors"][1] > 0.1 and shown["steps"] == 30
     assert shown["least"] == pytest.approx(100 / 120, rel=0.01)
-    dark, light = (row[0]["colors"] for row in shown["cells"])
-    assert dark[0] != light[0] and dark[1] != light[1]  # a number can be read on its cell
+    assert all(contrast(*cell["colors"]) >= 4.5 for row in shown["cells"] for cell in row)  # each number can be read
+    values = np.linspace(0, 1, 99)  # and could be on any color of the scale
+    assert min(contrast(to_hex(HEAT(v)), explorer.readable_on(HEAT(v))) for v in values) >= 4.5
+
+
+def contrast(*colors: str) -> float:
+    """WCAG's ratio, from 1 to 21."""
+    rgb = np.array([to_rgb(color) for color in colors])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    low, high = sorted(linear @ [0.2126, 0.7152, 0.0722])
+    return (high + 0.05) / (low + 0.05)
 
 
 def test_what_failed_is_left_out_of_the_mean_and_what_is_missing_is_named(folder, monkeypatch):

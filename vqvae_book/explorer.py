@@ -16,7 +16,7 @@ from vqvae_lib import active_codes
 from vqvae_lib.data import DataError, load_images
 
 from .figures.draw import shares
-from .figures.style import HEAT, INK, PAPER
+from .figures.style import HEAT
 from .results import PICTURES, RUNS, Result, failed, png_strip, sweep
 
 if TYPE_CHECKING:
@@ -65,10 +65,8 @@ def contents(points: Mapping[tuple[int, float], Sequence[Result]]) -> dict[str, 
     norm = LogNorm(min(means, default=1), max(means, default=1))
     for cell in cells:
         if cell["mean"]:
-            red, green, blue, _ = color = HEAT(norm(cell["mean"]))
-            # Ink or paper, whichever has more contrast: by luminance.
-            linear = np.array([red, green, blue]) ** 2.2 @ [0.2126, 0.7152, 0.0722]
-            cell["colors"] = to_hex(color), INK if linear > 0.2 else PAPER
+            color = HEAT(norm(cell["mean"]))
+            cell["colors"] = to_hex(color), readable_on(color)
     least = min(share for c in cells for run in c["runs"] for _, share in run["use"])
     return {
         "sizes": sizes,
@@ -97,6 +95,12 @@ def _originals(run: Result) -> tuple[str, str]:
     if test.fingerprint() != run.provenance["test"]:
         return "", "The originals can't be shown: this dataset is another one."
     return png_strip(test.floats(slice(PICTURES))), ""
+
+
+def readable_on(color: Sequence[float]) -> str:
+    """Return black or white, whichever has more contrast: one of them has 4.5."""
+    luminance = np.array(color[:3]) ** 2.2 @ [0.2126, 0.7152, 0.0722]
+    return "#000" if luminance > 0.18 else "#fff"
 
 
 def _cell(size: int, beta: float, runs: Sequence[Result]) -> dict[str, Any]:
