@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 from fake_sweep import BETAS, SIZES, grey
-from ipywidgets.widgets.widget import _instances  # links stand nowhere else
 from matplotlib.colors import to_hex, to_rgb
 from PIL import Image
 
@@ -23,6 +22,10 @@ from vqvae_book import explorer, widgets
 from vqvae_book.figures.style import HEAT
 from vqvae_book.results import PICTURES, png_strip, stored_runs, sweep
 from vqvae_lib import DataError, ImageDataset, VQVAETrainer
+
+# All that was made, links among it: ipywidgets 7, Colab's, and 8 keep it in different places.
+INSTANCES = getattr(ipywidgets.widgets.widget, "_instances", None)
+INSTANCES = ipywidgets.Widget.widgets if INSTANCES is None else INSTANCES
 
 TINY = ImageDataset(torch.arange(20 * 64).reshape(20, 1, 8, 8).remainder(251).byte(), name="tiny")
 
@@ -53,7 +56,7 @@ def choose(widget: ipywidgets.VBox, value: int) -> str:
     """Move the slider; return the HTML that is then shown, following links as the browser does."""
     slider, shown = widget.children
     slider.value = value
-    links = [widget for widget in _instances.values() if isinstance(widget, ipywidgets.widgets.widget_link.Link)]
+    links = [widget for widget in INSTANCES.values() if isinstance(widget, ipywidgets.widgets.widget_link.Link)]
     leads = {link.target[0]: link.source[0] for link in links if link.target[1] == "selected_index"}
     return (shown if isinstance(shown, ipywidgets.HTML) else shown.children[leads[shown].index]).value
 

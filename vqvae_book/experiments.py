@@ -43,6 +43,7 @@ def runs() -> dict[str, Experiment]:
         add("float32-468", 468, seed=seed, precision="float32")
         for size in (4, 16, 64, 256, 1024):  # of 512 it is ema-468
             add(f"size{size:04d}-468", 468, seed=seed, num_embeddings=size)
+    add("ema-4680", 4680, seed=0)  # ten passes, for pictures of a model trained longer
     for size, beta, seed in itertools.product(SWEEP_SIZES, SWEEP_BETAS, SEEDS):
         fields = {"num_embeddings": size, "commitment_cost": float(beta), "seed": seed}
         add(f"sweep-K{size:04d}-b{beta:g}", 234, window=9, **fields)
