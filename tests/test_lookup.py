@@ -21,6 +21,15 @@ def test_nearest_code_is_brute_forces_and_ties_go_to_the_first(n, k, d):
     assert torch.equal(nearest_code(z, codebook), brute_force(z, codebook))
 
 
+def test_the_position_of_a_maximum_is_the_first_one_s_as_with_max():
+    scores = whole(300, 70, reach=4)
+    scores[0], scores[1, 3:] = -math.inf, -math.inf
+    for part in (scores, scores[:, :1], scores.double(), -scores.abs() * 3e38, scores[:0]):
+        expected = part.max(1)
+        value, position = lookup.max_of_rows(part.clone())
+        assert torch.equal(value, expected.values) and torch.equal(position, expected.indices)
+
+
 def test_the_scores_held_at_a_time_do_not_grow_with_vectors_or_codes(monkeypatch):
     product, held = torch.addmm, []
     monkeypatch.setattr(torch, "addmm", lambda *a, **k: held.append((made := product(*a, **k)).numel()) or made)
@@ -36,7 +45,7 @@ def test_the_scores_held_at_a_time_do_not_grow_with_vectors_or_codes(monkeypatch
 
 
 def test_codes_that_can_not_be_compared_are_an_error_and_no_vectors_are_none():
-    with pytest.raises(ValueError, match="no codes"):
+    with pytest.raises(ValueError, match="K = 0"):
         nearest_code(normal(5, 3), normal(0, 3))
     assert nearest_code(normal(0, 3), normal(4, 3)).shape == (0,)
     for code in (1.9e19, -math.inf, math.nan):  # which would score -inf, and never win
