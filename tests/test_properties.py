@@ -54,9 +54,9 @@ def problems(draw: st.DrawFn, exact: bool) -> tuple[Tensor, Tensor]:
 
 
 @examples
-@given(problem=problems(exact=True), scores=st.integers(1, 3000))
-def test_where_arithmetic_is_exact_the_answer_is_brute_forces_ties_included(problem, scores):
-    with patch.object(lookup, "TILE_SCORES", scores):
+@given(problem=problems(exact=True), tile=st.tuples(st.integers(1, 60), st.integers(1, 60)))
+def test_where_arithmetic_is_exact_the_answer_is_brute_forces_ties_included(problem, tile):
+    with patch.object(lookup, "TILE", tile):
         assert torch.equal(nearest_code(*problem), brute_force(*problem))
 
 

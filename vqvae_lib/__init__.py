@@ -9,7 +9,7 @@ from importlib.metadata import version
 from ._util import eval_mode, seed_at, seeded
 from .config import TrainConfig, VQVAEConfig, autocast_dtype, best_device, learning_rate
 from .metrics import Rate, active_codes, code_frequency, collect_indices, mse
-from .metrics import normalized_mse, perplexity, psnr, rate, usage_counts
+from .metrics import normalized_mse, perplexity, rate, usage_counts
 from .lookup import code_sums, kmeans, nearest_code
 from .quantizer import EMAVectorQuantizer, QuantizerOutput
 from .quantizer import StraightThrough, VectorQuantizer

@@ -92,9 +92,7 @@ def check_binary(x: Tensor) -> None:
     """Raise ``ValueError`` unless each pixel is 0 or 1."""
     if not ((x == 0) | (x == 1)).all():
         span = f"{float(x.min()):.4g} to {float(x.max()):.4g}"
-        raise ValueError(
-            f"x has grays ({span}): (x > 0.5).float() has black and white."
-        )
+        raise ValueError(f"x has grays ({span}): (x > 0.5).float() has none.")
 
 
 class LatentPrior(GridPrior):

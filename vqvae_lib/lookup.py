@@ -6,13 +6,17 @@ those of chapter 2.
 
 from __future__ import annotations
 
+import math
+from itertools import product
+
 import torch
 from torch import Tensor
 
 from ._util import all_reduce, at_least_float32, can_look, is_exporting, require
 from .metrics import count_codes
 
-TILE_SCORES = 1 << 20  # scores held at a time: 4 MiB, what a core keeps in its cache
+# Vectors and codes of a tile: its scores take 4 MiB, which a core's cache holds.
+TILE = (2048, 512)
 
 
 @torch.no_grad()
@@ -29,23 +33,26 @@ def nearest_code(z: Tensor, codebook: Tensor) -> Tensor:
     Returns:
         (N,) int64 indices in [0, K); ties go to the lowest index.
     """
-    K = len(codebook)
-    require(0 < K < 1 << 24, "K", K, "1 to 2**24 - 1: nearest_code needs codes")
+    require(len(codebook) > 0, "K", 0, "1 or more: codebook has no codes")
     dtype = at_least_float32(z.dtype, codebook.dtype)
     z, codebook = z.to(dtype), codebook.to(dtype)
     half_norms = codebook.square().sum(1) / 2
     if is_exporting():  # for batches of any size: a loop would fix theirs
         return torch.addmm(half_norms, z, codebook.T, beta=-1).max(1).indices
-    best = z.new_empty(len(z))
-    indices = torch.empty(len(z), dtype=torch.long, device=z.device)
-    rows = max(1, TILE_SCORES // K)
-    buffer = z.new_empty(min(rows, len(z)), K)  # one for all tiles
-    for start in range(0, len(z), rows):
-        tile = slice(start, start + rows)
-        scores = buffer[: len(z[tile])]
-        # (n, D) x (D, K) -> (n, K) -> (n,)
-        torch.addmm(half_norms, z[tile], codebook.T, beta=-1, out=scores)
-        best[tile], indices[tile] = max_of_rows(scores)
+    best = z.new_full((len(z),), -math.inf)
+    indices = torch.zeros(len(z), dtype=torch.long, device=z.device)
+    n, k = TILE
+    buffer = z.new_empty(min(n, len(z)) * min(k, len(codebook)))  # one for all tiles
+    for start, first in product(range(0, len(z), n), range(0, len(codebook), k)):
+        rows, codes = slice(start, start + n), slice(first, first + k)
+        part, E = z[rows], codebook[codes]
+        # (n, D) x (D, k) -> (n, k) -> (n,)
+        scores = buffer[: len(part) * len(E)].view(len(part), len(E))
+        torch.addmm(half_norms[codes], part, E.T, beta=-1, out=scores)
+        value, place = max_of_rows(scores)
+        nearer = value > best[rows]  # on a tie the lower index stays
+        best[rows] = torch.where(nearer, value, best[rows])
+        indices[rows] = torch.where(nearer, first + place, indices[rows])
     # A code whose square overflows scores -inf, so it would never win.
     if can_look(z) and not (best.isfinite().all() and half_norms.isfinite().all()):
         raise ValueError(
@@ -66,7 +73,7 @@ def max_of_rows(scores: Tensor) -> tuple[Tensor, Tensor]:
     K = scores.shape[1]
     best = scores.amax(1, keepdim=True)
     scores.lt_(best)  # 0 at the best, 1 elsewhere
-    numbers = torch.arange(K, dtype=scores.dtype)  # exact in float32: K is below 2**24
+    numbers = torch.arange(K, dtype=scores.dtype)
     return best[:, 0], torch.add(numbers, scores, alpha=K, out=scores).amin(1).long()
 
 

@@ -74,11 +74,7 @@ def rate(counts: Tensor, positions: int) -> Rate:
 
 def mse(x: Tensor, x_recon: Tensor) -> float:
     """Return the mean squared error per pixel, in units of [0, 1] squared."""
-    if x.shape != x_recon.shape:
-        raise ValueError(
-            f"x is {tuple(x.shape)} and x_recon {tuple(x_recon.shape)}: "
-            "they must have one shape."
-        )
+    require(x.shape == x_recon.shape, "x_recon", x_recon.shape, f"of {x.shape}, as x")
     x, x_recon = (part.detach().cpu().double() for part in (x, x_recon))
     return float((x - x_recon).square().mean())
 
@@ -87,11 +83,6 @@ def normalized_mse(error: float, variance: float) -> float:
     """Return error / variance of the pixels: 1 is one gray throughout, 0 perfect."""
     require(variance > 0, "variance", variance, "above 0: the images have no contrast")
     return error / variance
-
-
-def psnr(error: float) -> float:
-    """Return the peak signal-to-noise ratio in dB, for pixels in [0, 1]."""
-    return math.inf if error == 0 else -10 * math.log10(error)
 
 
 @torch.no_grad()

@@ -51,10 +51,7 @@ def batches_from(loader: Batches, start: int, step: int, seed: int) -> Iterator[
             if found > skip:
                 yield batch
         if found == 0:
-            raise ValueError(
-                "the loader has no batches (left): give one that has more, or that can "
-                "be passed over again."
-            )
+            raise ValueError("the loader has no batches (left): give one with more.")
         skip = max(0, skip - found)
         epoch += 1
 
@@ -124,9 +121,7 @@ def averaged(model: nn.Module, place: Any) -> DistributedDataParallel:
     places = [None] * dist.get_world_size()
     dist.all_gather_object(places, place)
     if any(other != place for other in places):
-        raise ValueError(
-            f"the processes stand at {places}: load the same checkpoint in all of them."
-        )
+        raise ValueError(f"processes stand at {places}: load one checkpoint in all.")
     for part in model.modules():
         if hasattr(part, "distributed"):  # the quantizers
             part.distributed = True

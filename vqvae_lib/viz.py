@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ._util import require
 from .metrics import active_codes, collect_indices, perplexity, usage_counts
 from .model import VQVAE
 from .vqvae_trainer import VQVAETrainer
@@ -24,10 +25,9 @@ def visualize_reconstruction(
     reconstructions, by a trainer or a model."""
     import matplotlib.pyplot as plt
 
-    if not 1 <= n <= len(dataset):
-        raise ValueError(
-            f"n = {n}, of a dataset of {len(dataset)}: choose n within it."
-        )
+    require(
+        1 <= n <= len(dataset), "n", n, f"1 to {len(dataset)}, the dataset's length"
+    )
     model = getattr(trainer, "model", trainer)
     x = torch.stack([dataset[i][0] for i in range(n)])
     with torch.no_grad():
