@@ -12,8 +12,10 @@ import numpy as np
 from vqvae_lib.metrics import normalized_mse
 
 from .results import Result
+from .verdicts import compared
 
 Groups = Mapping[float, Sequence[Result]]  # a setting -> its studies, one per seed
+NEAR = 2.0  # bits: lines between few points are off by as much
 FIRSTS = {  # who learns first, in words and in the studies of collapse
     "decoder first": "the decoder",
     "together": "neither",
@@ -59,20 +61,27 @@ def saved_by_prior(studies: Sequence[Result]) -> list[float]:
 def at_equal_error(vq: Groups, vae: Groups) -> list[tuple[float, list[float]]]:
     """Return bits of VAE minus VQ-VAE at equal error, under learned priors.
 
-    One row per setting of either model, in order of its mean rate: that rate, and a
-    difference per seed. The other model's bits are read off a line through its settings
-    of the same seed; seeds whose error it does not reach are left out.
+    One row per error of a setting of either model, in order of the VQ-VAE's mean bits:
+    these, and a difference per seed. The other model's bits are read off a line through
+    its settings of the same seed. Seeds whose error it does not reach are left out, and
+    settings with fewer than two seeds.
     """
     rows = []
-    for sign, ours, theirs in ((1, vq, vae), (-1, vae, vq)):
+    for ours, theirs in ((vq, vae), (vae, vq)):
         for studies in ours.values():
-            pairs = [(study.numbers["prior bits"], study) for study in studies]
-            read = [(own, _bits(study, theirs) - own) for own, study in pairs]
-            read = [pair for pair in read if math.isfinite(pair[1])]
-            if read:
-                rate = fmean(own for own, _ in read)
-                rows.append((rate, [sign * difference for _, difference in read]))
+            pairs = [(s.numbers["prior bits"], _bits(s, theirs)) for s in studies]
+            if ours is vae:
+                pairs = [pair[::-1] for pair in pairs]
+            pairs = [pair for pair in pairs if all(map(math.isfinite, pair))]
+            if len(pairs) > 1:
+                rate = fmean(codes for codes, _ in pairs)
+                rows.append((rate, [latent - codes for codes, latent in pairs]))
     return sorted(rows)
+
+
+def cheaper(bits: Sequence[float], vae: str, vq: str, tie: str) -> str:
+    """Say which model is, by bits of VAE minus VQ-VAE, one difference per seed."""
+    return compared(bits, (-NEAR, NEAR), vae, vq, tie)
 
 
 def _bits(study: Result, theirs: Groups) -> float:
