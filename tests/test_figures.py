@@ -43,7 +43,6 @@ PICTURES = {
     "model.costs": (lambda f: f(["one", "two"], [100, 300], [5000, 5000]), 1, 0),
     "model.bits": (lambda f: f([7, 14], [16, 512], (7, 512), {"PNG": 2000.0}), 1, 4),
     "model.footprint": (lambda f: f(IMAGES[0], IMAGES[1], (4, 4, 12)), 4, 0),
-    "model.spectra": (lambda f: f({"transposed": LINE, "resize": LINE}), 1, 4),
     "quantizer.voronoi": (lambda f: f(PLANE, CODES, 3.0), 2, 1),
     "quantizer.score_lines": (lambda f: f(torch.tensor([-1.0, 0.5])), 2, 5),
     "quantizer.bars": (lambda f: f({"top": {"a": 1.0, "b": 2.5}, "below": {"c": 3.0}}, "time (ms)"), 2, 0),

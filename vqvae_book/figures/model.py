@@ -1,9 +1,8 @@
 """Pictures of chapter 4: sizes of the model, and receptive fields."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -59,14 +58,3 @@ def footprint(before: Tensor, after: Tensor, box: Box) -> Figure:
         draw.outline(axis, box, BLUE, 1.8)
     draw.colorbar(picture, axes[2], "gray level, 0 to 1", shrink=0.75)
     return figure
-
-
-def spectra(amplitudes: Mapping[str, Tensor]) -> Figure:
-    """Show amplitudes (n,) in gray levels at 0 to 1/2 cycles per pixel, save 0."""
-    lines = {
-        name: (torch.linspace(0, 0.5, len(row))[1:], row[1:])
-        for name, row in amplitudes.items()
-    }
-    x, y = "horizontal frequency (cycles per pixel)", "amplitude (gray level)"
-    strides = {"stride 4": 1 / 4, "stride 2": 1 / 2}
-    return draw.line_panels({"": lines}, x=x, y=y, uprights=strides)
