@@ -136,37 +136,33 @@ def test_pictures_are_stepped_through_by_keyboard_and_mouse_and_nothing_moves(wa
     watched.set_viewport_size({"width": width, "height": 844})
     watched.goto(f"{address}/widget.html", wait_until="networkidle")
     slider, image = watched.get_by_role("slider", name="drawn", exact=True), watched.locator(".vq-steps img")
-    boxes = "all => all.map((one) => JSON.stringify(one.getBoundingClientRect()))"
-    places = set()
+    boxes, places = "all => JSON.stringify(all.map((one) => one.getBoundingClientRect()))", set()
 
     def expect_step(i: int) -> None:
         assert (brightness(image), image.get_attribute("alt")) == (i, f"Frame {i}")
-        said = slider.get_attribute("aria-valuetext"), watched.inner_text(".vq-steps .value")
-        assert said == (f"{i} of 10",) * 2
-        places.add(tuple(watched.locator(".vq-steps, .vq-steps *").evaluate_all(boxes)))
+        assert slider.get_attribute("aria-valuetext") == watched.inner_text(".vq-steps .value") == f"{i} of 10"
+        places.add(watched.locator(".vq-steps, .vq-steps *").evaluate_all(boxes))
 
     expect_step(5)
     for key, step in (("ArrowRight", 6), ("End", 10), ("ArrowLeft", 9), ("Home", 0)):
         slider.press(key)
         expect_step(step)
     box = slider.bounding_box()
-    middle = box["y"] + box["height"] / 2
-    watched.mouse.click(box["x"] + box["width"] - 2, middle)
+    slider.click(position={"x": box["width"] - 2, "y": box["height"] / 2})
     expect_step(10)
     watched.mouse.down()
-    watched.mouse.move(box["x"] + 2, middle, steps=4)
+    watched.mouse.move(box["x"] + 2, box["y"], steps=4)
     watched.mouse.up()
     expect_step(0)
     assert len(places) == 1 and watched.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_without_scripts_the_middle_picture_and_what_it_is_are_shown(browser, served):
-    context = browser.new_context(java_script_enabled=False)
-    page = context.new_page()
+    page = browser.new_page(java_script_enabled=False)
     page.goto(f"{served}/widget.html")
     assert page.get_by_role("img", name="Frame 5").is_visible() and page.get_by_role("slider").count() == 0
     assert page.locator(".vq-steps figcaption").inner_text().split() == ["drawn", "5", "of", "10"]
-    context.close()
+    page.close()
 
 
 @pytest.mark.parametrize("width", [1280, 390])
