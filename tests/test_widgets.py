@@ -1,4 +1,4 @@
-"""Widgets: each picture is the right one, with and without ``Stack``; training starts, stops and fails."""
+"""Widgets: each picture is the right one; training starts, stops and fails."""
 
 import base64
 import html
@@ -23,10 +23,6 @@ from vqvae_book.figures.style import HEAT
 from vqvae_book.results import PICTURES, png_strip, stored_runs, sweep
 from vqvae_lib import DataError, ImageDataset, VQVAETrainer
 
-# All that was made, links among it: ipywidgets 7, Colab's, and 8 keep it in different places.
-INSTANCES = getattr(ipywidgets.widgets.widget, "_instances", None)
-INSTANCES = ipywidgets.Widget.widgets if INSTANCES is None else INSTANCES
-
 TINY = ImageDataset(torch.arange(20 * 64).reshape(20, 1, 8, 8).remainder(251).byte(), name="tiny")
 
 
@@ -38,32 +34,18 @@ def quick_pictures(monkeypatch):  # originals from memory, and plots that are no
     monkeypatch.setattr(widgets, "small_png", Mock(return_value=buffer.getvalue()))
 
 
-@pytest.fixture(params=["browser", "kernel"])
-def linked(request, monkeypatch) -> None:  # who follows the sliders: with ipywidgets 8, and with 7
-    if request.param == "kernel":
-        monkeypatch.delattr(ipywidgets, "Stack", raising=False)
-    elif not hasattr(ipywidgets, "Stack"):
-        pytest.skip("ipywidgets 7")
-
-
 @pytest.fixture
 def folder(tmp_path):
     fake_sweep.write(tmp_path, "tiny", TINY.fingerprint())
     return tmp_path
 
 
-def choose(widget: ipywidgets.VBox, value: int) -> str:
-    """Move the slider; return the HTML that is then shown, following links as the browser does."""
-    slider, shown = widget.children
-    slider.value = value
-    links = [widget for widget in INSTANCES.values() if isinstance(widget, ipywidgets.widgets.widget_link.Link)]
-    leads = {link.target[0]: link.source[0] for link in links if link.target[1] == "selected_index"}
-    return (shown if isinstance(shown, ipywidgets.HTML) else shown.children[leads[shown].index]).value
+def pixels(png: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(png))))
 
 
 def pictures(text: str) -> list[np.ndarray]:
-    found = re.findall(r'src="data:image/png;base64,([^"]+)"', text)
-    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(png)))) for png in found]
+    return [pixels(png) for png in re.findall(r'src="data:image/png;base64,([^"]+)"', text)]
 
 
 def beside(images: torch.Tensor) -> np.ndarray:
@@ -88,7 +70,7 @@ def test_each_cell_of_the_map_holds_the_runs_of_its_setting(folder):
         assert cell["table"][0] == [f"{error / (100 * size):.5f}" for error in (1.5, 1, 2)]
         assert cell["mean"] == pytest.approx(0.015 / size)
         for seed, run in enumerate(cell["runs"]):
-            picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(run["picture"]))))
+            picture = pixels(run["picture"])
             assert (picture == grey(size, beta, seed)).all() and picture.shape == (8, 8 * PICTURES)
             assert run["numbers"][0] == f"{(1 + seed) / (100 * size):.5f}" and not run["failed"]
             assert run["curve"] == [(10, 0.1), (30, [0.05, 0.06][seed])]
@@ -141,14 +123,16 @@ def test_the_page_holds_its_data_whole_and_no_other_place_to_ask(folder, monkeyp
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_each_step_shows_its_own_frame_and_text(linked, channels):
-    frames = [torch.full((2, channels, 4, 4), i / 255) for i in range(5)]
-    widget = widgets.step_through(frames, [f"frame <{i}>" for i in range(5)], "codes drawn")
-    for i in (0, 4, 2, 3, 1):
-        text = choose(widget, i)
-        assert alts(text) == [f"frame <{i}>"] and f"codes drawn {i} of 4" in text
-        [picture] = pictures(text)
-        assert picture.shape[:2] == (4, 8) and (picture == i).all()
+def test_each_step_has_its_own_frame_and_text_and_the_middle_one_needs_no_script(channels):
+    frames = [torch.full((2, channels, 4, 5), i / 255) for i in range(5)]
+    texts = [f'frame </script> & "{i}"' for i in range(5)]
+    page = widgets.step_through(frames, texts, "codes <drawn>").data
+    pngs, said = zip(*json.loads(re.search(r"const frames = (.*);\n", page)[1]), strict=True)
+    assert [*said] == texts and page.count("</script>") == 1
+    assert all(pixels(png).shape[:2] == (4, 10) and (pixels(png) == i).all() for i, png in enumerate(pngs))
+    [first] = pictures(page)
+    assert (first == 2).all() and alts(page) == [texts[2]]
+    assert 'width="10" height="4"' in page and ">codes &lt;drawn&gt;</label>" in page
     with pytest.raises(ValueError, match="texts = 2"):
         widgets.step_through(frames, ["text"] * 2, "step")
 

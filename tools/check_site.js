@@ -8,7 +8,7 @@
     description: content('meta[name="description"]', "content"),
     favicon: content('link[rel~="icon"]', "href"),
   };
-  const widgets = document.querySelector(".jupyter-widgets, [type*='widget-view'], .vq-playground, .vq-explorer") !== null;
+  const widgets = document.querySelector(".vq-playground, .vq-explorer, .vq-steps") !== null;
   // Bytes of what the page loads and does not share with the others.
   const loaded = ["navigation", "resource"].flatMap((kind) => performance.getEntriesByType(kind));
   const own = loaded.filter(({ name }) => !/_static\/|searchindex\.js/.test(name));
@@ -24,6 +24,7 @@
       ...Object.keys(said).filter((name) => !said[name]).map((name) => `no ${name}`),
       ...all(".math").filter((math) => !isSet(math)).map((math) => `an equation is not set: ${start(math)}`),
       ...all(".cell_input pre, .bd-article .highlight-python pre").filter(isCut).map((code) => `code is cut off: ${start(code)}`),
+      ...(document.querySelector("[type*='jupyter.widget']") ? ["has a widget that needs a kernel"] : []),
       // Sphinx takes a picture's file name where nothing else is said of it.
       ...all("img").filter(({ alt }) => /_images\//.test(alt)).map(({ alt }) => `a picture without a text: ${alt}`),
     ],

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 QUESTIONS = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
 LIGHTHOUSE = Path(__file__).with_name("lighthouse.mjs")
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-KNOWN_WARNING = "strict mode: use allowUnionTypes"  # of the widgets' bundle, in a page that uses it
 
 
 @dataclass
@@ -54,7 +53,7 @@ def listen(tab: Tab, home: str, faults: list[str]) -> None:
         return route.abort()
 
     def hear(message) -> None:
-        if message.type in ("error", "warning") and not message.text.startswith(KNOWN_WARNING):
+        if message.type in ("error", "warning"):
             faults.append(f"console: {message.text[:300]}")
 
     tab.route("**/*", gate)
@@ -74,8 +73,6 @@ def visit(browser: Browser, address: str, name: str) -> Page:
     tab.evaluate("window.MathJax?.startup?.promise.then(() => true)")
     page.facts = tab.evaluate(QUESTIONS)
     page.faults += page.facts["faults"]
-    # axe-core would hand itself to require.js, which widgets use, instead of to the page.
-    tab.evaluate("window.define = undefined")
     tab.add_script_tag(path=vendor.AXE)
     for theme in ("light", "dark"):
         tab.emulate_media(color_scheme=theme)

@@ -33,7 +33,7 @@ async ({ files, cover, site }) => {
     article.querySelectorAll("details:not(.hide)").forEach((details) => (details.open = true));
     for (const live of article.querySelectorAll(".cell_output:has(script):not(:has(.vq-selfcheck))")) {
       const page = site ? element("a", { href: site + file }, title) : title;
-      live.replaceChildren(element("p", { className: "online" }, "Interactive, on the site alone: page “", page, "”."));
+      live.replaceChildren(...live.querySelectorAll("figure"), element("p", { className: "online" }, "Interactive, on the site alone: page “", page, "”."));
     }
     article.querySelectorAll("script").forEach((script) => script.remove());
     article.querySelectorAll("[id]").forEach((target) => (target.id = `${nameOf(file)}--${target.id}`));

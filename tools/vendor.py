@@ -16,13 +16,7 @@ from project import ROOT
 
 MODULES = ROOT / "node_modules"
 SITE = ROOT / "assets" / "vendor"
-SERVED = (
-    "mathjax/LICENSE",
-    "mathjax/es5/tex-svg.js",
-    "requirejs/require.js",
-    "@jupyter-widgets/html-manager/dist/embed-amd.js",
-    "@jupyter-widgets/html-manager/dist/*.woff2",
-)
+SERVED = ("mathjax/LICENSE", "mathjax/es5/tex-svg.js")
 AXE = MODULES / "axe-core" / "axe.min.js"
 
 
@@ -40,10 +34,10 @@ def fetch() -> None:
         sys.exit("The site's scripts come from npm, and there is none here. Remedy: install Node.js, which brings it")
     subprocess.run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], cwd=ROOT, check=True)
     shutil.rmtree(SITE, ignore_errors=True)
-    for file in [file for pattern in SERVED for file in MODULES.glob(pattern)]:
-        target = SITE / file.relative_to(MODULES)
+    for name in SERVED:
+        target = SITE / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, target)
+        shutil.copyfile(MODULES / name, target)
     shutil.copyfile(ROOT / "package-lock.json", SITE / "package-lock.json")
 
 

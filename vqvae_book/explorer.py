@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,10 +15,11 @@ from vqvae_lib.data import DataError, load_images
 
 from .figures.draw import shares
 from .figures.style import HEAT
+from .notebook import embed, say
 from .results import PICTURES, RUNS, Result, failed, png_strip, sweep
 
 if TYPE_CHECKING:
-    from IPython.display import HTML
+    from IPython.display import HTML, Markdown
 
 # Label -> name in a result, and format.
 NUMBERS = {
@@ -32,25 +31,16 @@ NUMBERS = {
 RANKS = 32  # of a usage curve: on a logarithmic axis more can't be seen
 BOOK = 0.25  # the book's beta
 
-_numbers = itertools.count(1)
 
-
-def explore_sweep(folder: str | Path = RUNS) -> HTML:
+def explore_sweep(folder: str | Path = RUNS) -> HTML | Markdown:
     """Show the runs of a sweep: K and beta from sliders or from a map, and a seed.
 
     ``explorer.html`` shows what :func:`contents` gathers, and needs neither kernel nor
     other files: it is the same in Jupyter, in Colab and on a page.
     """
-    from IPython.display import HTML  # only there when a notebook runs
-
-    points = sweep(folder)
-    if not points:
-        remedy = "There are no runs of the sweep. Remedy: <code>make sweep</code>."
-        return HTML(f"<blockquote>{remedy}</blockquote>")
-    page = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
-    data = json.dumps(contents(points), ensure_ascii=False, separators=(",", ":"))
-    page = page.replace("@ID@", f"vq-explorer-{next(_numbers)}")
-    return HTML(page.replace("@DATA@", data.replace("<", "\\u003c")))
+    if not (points := sweep(folder)):
+        return say("> There are no runs of the sweep. Remedy: `make sweep`.")
+    return embed(__file__, DATA=contents(points))
 
 
 def contents(points: Mapping[tuple[int, float], Sequence[Result]]) -> dict[str, Any]:

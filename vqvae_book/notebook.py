@@ -1,15 +1,21 @@
-"""What a chapter shows besides figures: source code, sentences, tables."""
+"""What a chapter shows besides figures: source code, sentences, tables, pages."""
 
 from __future__ import annotations
 
 import inspect
+import json
 import os
+import re
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from IPython.display import Markdown
+    from IPython.display import HTML, Markdown
+
+_embedded: Counter[str] = Counter()
 
 
 def quick(steps: int, fewer: int = 20) -> int:
@@ -42,3 +48,25 @@ def table(rows: Iterable[Mapping[str, Any]]) -> Markdown:
         values = (row.get(name, "") for name in columns)
         lines.append([f"{v:,.4g}" if isinstance(v, float) else str(v) for v in values])
     return say("\n".join(f"| {' | '.join(line)} |" for line in lines))
+
+
+def embed(module: str, *name: str, **values: Any) -> HTML:
+    """Show ``x.html``, which lies beside the module ``x.py``, with values filled in.
+
+    ``@DATA@`` in it stands for the value ``DATA``: text as it is, others as JSON in
+    which nothing ends a script. ``@ID@`` stands for a name that the page has to itself,
+    so that it may be shown more than once; ``name`` is a part of it.
+    """
+    from IPython.display import HTML  # only there when a notebook runs
+
+    page = Path(module).with_suffix(".html")
+    _embedded[page.stem] += 1
+    values["ID"] = "-".join(["vq", page.stem, *name, str(_embedded[page.stem])])
+
+    def fill(found: re.Match) -> str:
+        if isinstance(value := values[found[1]], str):
+            return value
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        return text.replace("<", "\\u003c")
+
+    return HTML(re.sub("@([A-Z]+)@", fill, page.read_text(encoding="utf-8")))

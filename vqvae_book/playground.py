@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from .notebook import embed
 
 if TYPE_CHECKING:
     from IPython.display import HTML
-
-_numbers = itertools.count(1)
 
 
 def playground() -> HTML:
@@ -19,7 +17,4 @@ def playground() -> HTML:
     :class:`vqvae_lib.EMAVectorQuantizer` do, in float64; a test compares them. It needs
     neither kernel nor other files, and may stand in a page more than once.
     """
-    from IPython.display import HTML  # only there when a notebook runs
-
-    page = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
-    return HTML(page.replace("@ID@", f"vq-playground-{next(_numbers)}"))
+    return embed(__file__)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import tomllib
 from collections.abc import Iterator
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vqvae_lib._util import check_choice
+
+from .notebook import embed
 
 if TYPE_CHECKING:
     from IPython.display import HTML
@@ -25,22 +26,17 @@ FIELDS = {  # of a question, and of the tables in its lists; "?": may be left ou
     "steps": "text why",
 }
 TEXT = re.compile(r"(?=\s*\S)([^`$]|`[^`$]+`)+")
-_numbers = itertools.count(1)
 
 
 def self_check(chapter: str, *names: str) -> HTML:
     """Show questions of ``questions/<chapter>.toml``, all of them if none is named."""
-    from IPython.display import HTML  # only there when a notebook runs
-
     check_choice("chapter", chapter, sorted(p.stem for p in FOLDER.glob("*.toml")))
     questions = load(FOLDER / f"{chapter}.toml")
     for name in names:
         check_choice("question", name, list(questions))
     names = names or tuple(questions)
-    page = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
-    page = page.replace("@ID@", f"vq-selfcheck-{chapter}-{names[0]}-{next(_numbers)}")
     shown = "\n".join(_show(questions[name]) for name in names)
-    return HTML(page.replace("@QUESTIONS@", shown))
+    return embed(__file__, chapter, names[0], QUESTIONS=shown)
 
 
 def load(path: Path) -> dict[str, dict[str, Any]]:

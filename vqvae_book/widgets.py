@@ -1,7 +1,7 @@
 """What readers move themselves: pictures step by step, and their own training.
 
-Both work in Jupyter (ipywidgets 8) and Colab (7); `step_through` also on a page that
-has no kernel behind it. The sweep's explorer is in `explorer`.
+`step_through` needs no kernel: it shows ``widgets.html``. Training works in Jupyter
+(ipywidgets 8) and Colab (7). The sweep's explorer is in `explorer`.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import base64
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 from matplotlib.figure import Figure
@@ -26,8 +26,11 @@ from .explorer import NUMBERS
 from .explorer import explore_sweep as explore_sweep  # some import it from here
 from .figures.draw import metric_panels
 from .figures.style import small_png
-from .notebook import quick
+from .notebook import embed, quick, say
 from .results import PICTURES, Result, describe, png_strip
+
+if TYPE_CHECKING:
+    from IPython.display import HTML
 
 RULES = {"moving averages (EMA)": "ema", "gradient": "gradient"}
 MOST_CODES = 1 << 14  # more would fill a small machine's memory
@@ -42,8 +45,8 @@ SETTINGS = {
 }
 
 
-def step_through(frames: Sequence[Tensor], alts: Sequence[str], name: str) -> Any:
-    """Show pictures one at a time: a slider chooses which.
+def step_through(frames: Sequence[Tensor], alts: Sequence[str], name: str) -> HTML:
+    """Show pictures one at a time: a slider chooses which, the middle one at first.
 
     Args:
         frames: each (n, C, H, W) in [0, 1], n images side by side.
@@ -52,55 +55,31 @@ def step_through(frames: Sequence[Tensor], alts: Sequence[str], name: str) -> An
     """
     allowed = f"{len(frames)}, one per frame, and 1 or more"
     require(len(frames) == len(alts) > 0, "texts", len(alts), allowed)
-    slider = _slider(name, len(frames))
-
-    def panel(i: int) -> str:
-        return _strip(f"{name} {i} of {len(frames) - 1}", frames[i], alts[i])
-
-    return ipywidgets.VBox([slider, _chosen(panel, slider)])
-
-
-def _slider(name: str, count: int) -> ipywidgets.SelectionSlider:
-    return ipywidgets.SelectionSlider(
-        description=name,
-        options=[(str(i), i) for i in range(count)],
-        index=count // 2,
-        layout=ipywidgets.Layout(width="100%", max_width="32em"),
-        style={"description_width": "initial"},  # the name is not cut off
+    start, last = len(frames) // 2, len(frames) - 1
+    n, _, height, width = frames[0].shape
+    strips = [png_strip(frame) for frame in frames]
+    return embed(
+        __file__,
+        FRAMES=list(zip(strips, alts, strict=True)),
+        FIRST=strips[start],
+        ALT=escape(alts[start]),
+        NAME=escape(name),
+        START=start,
+        LAST=last,
+        ROOM=len(f"{last} of {last}"),  # for the longest, so that nothing moves
+        HEIGHT=height,
+        WIDTH=n * width,
     )
-
-
-def _chosen(panel: Callable[[int], str], slider: ipywidgets.SelectionSlider) -> Any:
-    """Show the panel that a slider points at.
-
-    With ipywidgets 8 all panels are made at once, and linked to the slider in the
-    browser; in 7, which has no ``Stack``, the kernel makes the one that is asked for.
-    """
-    shown = ipywidgets.HTML()
-    if hasattr(ipywidgets, "Stack"):
-        # One of each for all panels, since a page keeps them all.
-        shared = {"layout": shown.layout, "style": shown.style}
-        panels = [ipywidgets.HTML(panel(i), **shared) for _, i in slider.options]
-        stack = ipywidgets.Stack(panels, selected_index=slider.index)
-        ipywidgets.jslink((slider, "index"), (stack, "selected_index"))
-        return stack
-
-    def follow(_: Any = None) -> None:
-        shown.value = panel(slider.value)
-
-    slider.observe(follow, "value")
-    follow()
-    return shown
 
 
 def train_explorer(config: VQVAEConfig, train: ImageDataset, test: ImageDataset) -> Any:
     """Offer a :class:`TrainExplorer`; with ``VQVAE_STATIC=1``, for a page, a note."""
     if os.environ.get("VQVAE_STATIC") == "1":
-        return _note(
-            "<strong>To train with your own K and β</strong>, open this chapter in "
-            "Colab, with the launch button at the top of the page where it has one, "
-            "or in Jupyter, and run its cells. Buttons appear in this place. This page "
-            "has no Python behind it that could train."
+        return say(
+            "> **To train with your own K and β**, open this chapter in Colab, by the "
+            "launch button at the top of the page where it has one, or in Jupyter, in "
+            "a clone of the book, and run its cells. Buttons appear in this place: "
+            "this page has no Python behind it that could train."
         )
     return TrainExplorer(config, train, test)
 
@@ -229,12 +208,6 @@ class TrainExplorer(ipywidgets.VBox):
     def _fail(self, error: Exception) -> None:
         what = escape(str(error) or repr(error))
         self.message.value = f'<p role="alert"><strong>No run:</strong> {what}</p>'
-
-
-def _note(text: str) -> Any:
-    from IPython.display import HTML  # only there when a notebook runs
-
-    return HTML(f"<blockquote>{text}</blockquote>")
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -36,7 +36,8 @@ def site(tmp_path_factory, scripts) -> Path:
     shutil.rmtree(root / "chapters")
     fake_sweep.write(root / "sweep", "glyphs", "not those of the generator")
     code = [
-        "from vqvae_book import widgets",
+        "import torch, tqdm.auto\nfrom vqvae_book import widgets\nassert len([*tqdm.auto.tqdm(range(2))]) == 2",
+        "widgets.step_through([torch.zeros(1, 1, 4, 4)] * 3, ['Black.'] * 3, 'step')",
         f"widgets.explore_sweep({str(root / 'sweep')!r})",
         "widgets.train_explorer(None, None, None)",
     ]
@@ -173,7 +174,10 @@ def test_the_difference_is_orange_where_too_bright_and_blue_where_too_dark(page,
     assert all(after["y"] - before["y"] - before["height"] < 8 for before, after in itertools.pairwise(top))
 
 
-def test_where_no_kernel_is_training_says_what_to_do_and_shows_no_dead_controls(shown):
+def test_an_executed_page_asks_for_no_script_of_widgets_and_shows_no_dead_controls(shown):
+    scripts = shown.evaluate("[...document.scripts].map(({ src, type }) => src + type)")
+    assert scripts and not [script for script in scripts if "widget" in script or "require" in script]
+    assert shown.locator(".vq-steps").is_visible()
     assert shown.get_by_text("open this chapter in Colab").is_visible()
     assert shown.get_by_role("button", name="Train").count() == 0
 
@@ -186,8 +190,6 @@ def test_it_fits_the_screen_and_can_be_read_in_either_theme(shown, width, theme)
     assert shown.evaluate("document.documentElement.scrollWidth") <= width
     right = "(all) => Math.max(...all.map((one) => one.getBoundingClientRect().right))"
     assert shown.locator(".cell_output :is(img, svg, table):visible").evaluate_all(right) <= width  # nothing is cut off
-    # axe-core would hand itself to require.js, which the page's widgets use, instead of to the page.
-    shown.evaluate("window.kept = window.define; window.define = undefined")
     shown.add_script_tag(path=vendor.AXE)
     found = shown.evaluate("axe.run('.cell_output')")["violations"]
     assert [(fault["id"], [node["html"][:200] for node in fault["nodes"]]) for fault in found] == []

@@ -20,8 +20,7 @@ from helpers import brightness
 
 MILLISECONDS = 120_000  # to start a server, a kernel and torch on a busy machine
 CELLS = [
-    """import ipywidgets
-import torch
+    """import torch
 
 from vqvae_book import widgets
 from vqvae_lib import ImageDataset, VQVAEConfig, draw_glyphs
@@ -32,11 +31,6 @@ config = VQVAEConfig(hidden_dim=8, num_embeddings=16, embedding_dim=4, batch_siz
     """frames = [torch.full((2, 1, 4, 4), 10 * i / 255) for i in range(4)]
 alts = [f"frame {i}" for i in range(4)]
 widgets.step_through(frames, alts, "step")""",
-    """stack = ipywidgets.Stack
-del ipywidgets.Stack  # as in version 7: the kernel makes the panels
-steps = widgets.step_through(frames, alts, "step")
-ipywidgets.Stack = stack
-steps""",
     "widgets.explore_sweep('sweep')",
     "widgets.train_explorer(config, digits, digits)",
 ]
@@ -122,23 +116,12 @@ def live(request, browser, folder) -> Iterator:
         server.wait(30)
 
 
-def widget(page, inside: str, which: int = 0):
-    """One of our widgets, by what it has inside."""
-    return page.locator(f".widget-vbox:has({inside})").nth(which)
-
-
-@pytest.mark.parametrize("which", [0, 1], ids=["panels in the browser", "panels from the kernel"])
-def test_the_keyboard_reaches_every_step_and_its_picture(live, which):
-    steps = widget(live, ".noUi-handle", which)
-    handle = steps.locator(".noUi-handle")
-    handle.press("Home")
-    for i in range(4):
-        if i:
-            handle.press("ArrowRight")
-        picture = steps.locator(f'img[alt="frame {i}"]:visible')
-        picture.wait_for()
-        assert brightness(picture) == 10 * i
-        assert steps.locator("img:visible").count() == 1
+def test_the_keyboard_reaches_every_step_and_its_picture(live):
+    slider = live.get_by_role("slider", name="step", exact=True)
+    slider.focus()
+    for i, key in enumerate(["Home", *["ArrowRight"] * 3]):
+        live.keyboard.press(key)  # which JupyterLab does not take for itself
+        assert brightness(live.get_by_role("img", name=f"frame {i}", exact=True)) == 10 * i
 
 
 def test_the_explorer_answers_to_sliders_map_and_seeds(live):
@@ -157,13 +140,25 @@ def test_the_explorer_answers_to_sliders_map_and_seeds(live):
     assert f"K = {SIZES[0]}, β = {BETAS[-1]:g}" in explorer.locator(".numbers").inner_text()
 
 
-def fill(trainer, **values: str) -> None:
-    for name, value in values.items():
-        field = trainer.get_by_role("spinbutton", name=name, exact=True)
-        field.fill(value)
-        field.press("Tab")
+def test_training_runs_stops_and_survives_an_impossible_setting(live):
+    trainer = live.locator(".widget-vbox:has(button:text-is('Train'))")
+    train, stop = (trainer.get_by_role("button", name=name, exact=True) for name in ("Train", "Stop"))
 
+    def start(**values: str) -> None:
+        for name, value in values.items():
+            trainer.get_by_role("spinbutton", name=name, exact=True).fill(value)
+            live.keyboard.press("Tab")
+        train.press("Enter")
 
-def rows(trainer) -> list[list[str]]:
-    """The comparison, without its head."""
-    return [row.locator("th, td").all_inner_texts() for row in trainer.locator("tr").all()][1:]
+    start(K="0", steps="3")
+    trainer.get_by_role("alert").get_by_text("num_embeddings = 0").wait_for()
+    start(K="5")
+    trainer.get_by_text("Run 1: 3 steps.").wait_for()
+    start(K="7", steps="1000000")
+    trainer.get_by_text("Training on 64 images").wait_for()
+    stop.press("Enter")
+    trainer.get_by_text("of 1000000, stopped.").wait_for()
+    assert train.is_enabled() and stop.is_disabled()
+    rows = [row.locator("th, td").all_inner_texts() for row in trainer.locator("tr").all()]
+    assert [row[:2] for row in rows[1:]] == [["run 1", "5"], ["run 2", "7"]]
+    assert trainer.locator("figure img").count() == 3  # the originals, and each run's

@@ -139,8 +139,7 @@ def test_the_tabulator_reaches_all_that_can_be_used(shown):
 
 
 def test_without_scripts_the_questions_are_read_and_the_answers_are_folded(browser, html):
-    context = browser.new_context(java_script_enabled=False)
-    page = context.new_page()
+    page = browser.new_page(java_script_enabled=False)
     page.set_content(html)
     for text in ("Which code?", "this", "In which order?", "How many?"):
         assert page.get_by_text(text, exact=True).first.is_visible()
@@ -148,7 +147,7 @@ def test_without_scripts_the_questions_are_read_and_the_answers_are_folded(brows
     assert not page.get_by_text("So.").first.is_visible()
     page.get_by_text("Answer").first.click()
     assert page.get_by_text("Right: it").first.is_visible() and page.get_by_text("So.").first.is_visible()
-    context.close()
+    page.close()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -9,16 +9,17 @@ from urllib.parse import urlsplit
 import build
 import check_site
 import chromium
-import ipywidgets
 import nbformat
 import notebooks
 import pdf
 import pytest
+import torch
 import yaml
-from ipywidgets.embed import embed_data
+from helpers import brightness
 from pypdf import PdfReader
 
 from vqvae_book.playground import playground
+from vqvae_book.widgets import step_through
 
 EQUATIONS = r"""# 2. Equations
 
@@ -36,12 +37,7 @@ a &= b \tag{2.2} \\
 c &= d \tag{2.3}
 \end{align}
 """
-STATE, VIEW = "application/vnd.jupyter.widget-state+json", "application/vnd.jupyter.widget-view+json"
-
-
 WIDEST = "x = torch.zeros(1)" + "  # as wide as the formatter lets code be ".ljust(70, "~")
-
-
 DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 
 
@@ -51,13 +47,13 @@ def cell(code: str, data: dict, *tags: str) -> nbformat.NotebookNode:
     return nbformat.v4.new_code_cell(code, outputs=outputs, metadata=metadata)
 
 
-def notebook(title: str, output: dict, state: dict | None = None) -> nbformat.NotebookNode:
+def notebook(title: str, output: str) -> nbformat.NotebookNode:
     shown = f"```python\n{WIDEST}\n```"
     cells = [
         nbformat.v4.new_markdown_cell(f"# {title}\n\n$e_k$"),
         notebooks.first_cell(""),
         nbformat.v4.new_code_cell("from torch import nn", metadata={"tags": ["hide-input"]}),
-        cell(f"show()\n{WIDEST}", output),
+        cell(f"show()\n{WIDEST}", {"text/html": output}),
         cell("source()", {"text/markdown": shown}),
         nbformat.v4.new_markdown_cell(f"## 3.1 The loop\n\n{shown}"),
         cell("say(1)", {"text/markdown": "A sentence, see [Figure 3.1](#figure-3-1)."}, "hide-input"),
@@ -65,8 +61,7 @@ def notebook(title: str, output: dict, state: dict | None = None) -> nbformat.No
         nbformat.v4.new_markdown_cell("**Figure 3.1.** A dot.\n\n**Not a figure.** [The loop](#31-the-loop) again."),
         cell("widget()", {"text/html": "<b>live</b>"}, "hide-input"),
     ]
-    metadata = notebooks.METADATA | {"execution": {"seconds": 1.0}} | ({"widgets": {STATE: state}} if state else {})
-    return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+    return nbformat.v4.new_notebook(cells=cells, metadata=notebooks.METADATA | {"execution": {"seconds": 1.0}})
 
 
 @pytest.fixture(scope="package")
@@ -81,12 +76,11 @@ def book(tmp_path_factory, scripts) -> Path:
     toc = {"format": "jb-book", "root": "chapters/equations", "chapters": pages}
     (root / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False), encoding="utf-8")
     (chapters / "equations.md").write_text(EQUATIONS, encoding="utf-8")
-    slider = ipywidgets.IntSlider(description=r"Codes \(K\)", value=3)
-    state = embed_data(views=[slider])
-    shown = {VIEW: state["view_specs"][0], "text/plain": "slider"}
-    nbformat.write(notebook("3. Widget", shown, state["manager_state"]), chapters / "widget.ipynb")
-    shown = {"text/html": playground().data, "text/plain": "playground"}
-    nbformat.write(notebook("Playground", shown), chapters / "playground.ipynb")
+    steps = step_through(
+        [torch.full((8, 1, 4, 4), i / 255) for i in range(11)], [f"Frame {i}" for i in range(11)], "drawn"
+    )
+    nbformat.write(notebook("3. Widget", steps.data), chapters / "widget.ipynb")
+    nbformat.write(notebook("Playground", playground().data), chapters / "playground.ipynb")
     build.finish(root)
     assert build.make_pages(root, root, book_pdf=pdf.NAME) == 0
     return root / "_build" / "html" / "chapters"
@@ -128,10 +122,6 @@ def watched(page, address):
     assert faults == []
 
 
-def loaded(page) -> str:
-    return " ".join(page.evaluate("[...document.scripts].map((script) => script.src)"))
-
-
 def test_equations_and_their_numbers_are_set_by_the_sites_own_mathjax(watched, address):
     watched.goto(f"{address}/equations.html", wait_until="networkidle")
     watched.wait_for_selector(".bd-article mjx-container")
@@ -139,17 +129,40 @@ def test_equations_and_their_numbers_are_set_by_the_sites_own_mathjax(watched, a
     assert watched.locator("mjx-container mjx-merror, mjx-container [data-mjx-error]").count() == 0
     labels = watched.evaluate("[...document.querySelectorAll('mjx-container [id^=\"mjx-eqn\"]')].map((tag) => tag.id)")
     assert labels == ["mjx-eqn:2.1", "mjx-eqn:2.2", "mjx-eqn:2.3"]
-    assert "embed-amd.js" not in loaded(watched) and "require.js" not in loaded(watched)
 
 
-def test_a_widget_lives_on_the_sites_own_scripts_and_its_label_is_set(watched, address):
+@pytest.mark.parametrize("width", [1280, 390])
+def test_pictures_are_stepped_through_by_keyboard_and_mouse_and_nothing_moves(watched, address, width):
+    watched.set_viewport_size({"width": width, "height": 844})
     watched.goto(f"{address}/widget.html", wait_until="networkidle")
-    handle = watched.locator(".noUi-handle")
-    handle.wait_for()
-    handle.press("ArrowRight")
-    assert watched.locator(".widget-readout").inner_text() == "4"
-    watched.locator(".widget-label mjx-container").wait_for(state="attached")
-    watched.evaluate("document.fonts.ready")
+    slider, image = watched.get_by_role("slider", name="drawn", exact=True), watched.locator(".vq-steps img")
+    boxes, places = "all => JSON.stringify(all.map((one) => one.getBoundingClientRect()))", set()
+
+    def expect_step(i: int) -> None:
+        assert (brightness(image), image.get_attribute("alt")) == (i, f"Frame {i}")
+        assert slider.get_attribute("aria-valuetext") == watched.inner_text(".vq-steps .value") == f"{i} of 10"
+        places.add(watched.locator(".vq-steps, .vq-steps *").evaluate_all(boxes))
+
+    expect_step(5)
+    for key, step in (("ArrowRight", 6), ("End", 10), ("ArrowLeft", 9), ("Home", 0)):
+        slider.press(key)
+        expect_step(step)
+    box = slider.bounding_box()
+    slider.click(position={"x": box["width"] - 2, "y": box["height"] / 2})
+    expect_step(10)
+    watched.mouse.down()
+    watched.mouse.move(box["x"] + 2, box["y"], steps=4)
+    watched.mouse.up()
+    expect_step(0)
+    assert len(places) == 1 and watched.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_without_scripts_the_middle_picture_and_what_it_is_are_shown(browser, served):
+    page = browser.new_page(java_script_enabled=False)
+    page.goto(f"{served}/widget.html")
+    assert page.get_by_role("img", name="Frame 5").is_visible() and page.get_by_role("slider").count() == 0
+    assert page.locator(".vq-steps figcaption").inner_text().split() == ["drawn", "5", "of", "10"]
+    page.close()
 
 
 @pytest.mark.parametrize("width", [1280, 390])
@@ -161,7 +174,6 @@ def test_the_playground_answers_in_a_built_page(watched, address, width):
     assert watched.evaluate("document.documentElement.scrollWidth") <= width
     box = watched.locator(".vq-playground").bounding_box()
     assert box["x"] >= 0 and box["x"] + box["width"] <= width
-    assert "embed-amd.js" not in loaded(watched)
 
 
 def test_the_book_is_one_pdf_with_bookmarks_contents_and_links(book, browser):
@@ -182,7 +194,7 @@ def test_the_book_is_one_pdf_with_bookmarks_contents_and_links(book, browser):
         "4",
     ]
     assert "Inline" in equations
-    assert "on the site alone: page “3. Widget”" in widget
+    assert "drawn 5 of 10" in widget and "on the site alone: page “3. Widget”" in widget
     assert "on the site alone: page “Playground”" in playground
     links = [link.get_object() for page in document.pages for link in page.get("/Annots", [])]
     assert "/chapters-playground" in {link.get("/Dest") for link in links}
@@ -275,9 +287,23 @@ BAD_PAGE = """<!doctype html><html data-theme="light"><head><title></title>
 <div class="cell_input"><pre style="width: 9em; overflow: auto">a line of code that is too long</pre></div>
 <img src="missing.png" alt="">
 <img src="http://elsewhere.invalid/a.png" alt="">
-</main><script>
+</main><script type="application/vnd.jupyter.widget-view+json">{}</script><script>
 const dark = matchMedia("(prefers-color-scheme: dark)");
 dark.onchange = () => (document.documentElement.dataset.theme = dark.matches ? "dark" : "light");
 console.warn("a warning");
 nothing.there();
 </script></body></html>"""
+
+
+def test_each_fault_of_a_page_is_found(browser, scripts, tmp_path):
+    (tmp_path / "bad.html").write_text(BAD_PAGE, encoding="utf-8")
+    (tmp_path / "big.css").write_text(" " * 600_000, encoding="utf-8")
+    with chromium.serve(tmp_path) as address:
+        [bad] = check_site.check(browser, address, tmp_path)
+    expected = """console: a warning|script: nothing is not defined|404: |asks another host: http://elsewhere.invalid/a.png
+axe-core, light: color-contrast|axe-core, dark: color-contrast|scrolls sideways|2 headings of the first level
+an equation is not set: e^{2|no lang|no title|no description|no favicon|weighs 601 KB|dead link: nowhere.html
+dead link: bad.html has no #nowhere|code is cut off: a line|a picture without a text|has a widget that needs a kernel"""
+    for start in expected.replace("\n", "|").split("|"):
+        assert any(fault.startswith(start) for fault in bad.faults), (start, bad.faults)
+    assert not [fault for fault in bad.faults if "#here" in fault]
