@@ -1,6 +1,6 @@
 """A small, tested library for the VQ-VAE.
 
-In the order in which modules build on one another: config, metrics, lookup, quantizer,
+Its modules, each built on those before it: config, metrics, lookup, quantizer,
 model, data, running, checkpoint, trainer, prior, vae, ar_vae, viz.
 """
 
