@@ -1,4 +1,4 @@
-"""The claims page: what is said of the VQ-VAE, what would refute it, and our verdict.
+"""The claims page: what others say, what would refute it, and our verdict.
 
 A claim's function takes plain numbers, one per seed where there are seeds; ``evidence``
 reads them from stored results.
@@ -56,11 +56,11 @@ def shown(*claims: Claim, first: int = 1) -> str:
 def straight_through(lost: Seeds, steps: int) -> Claim:
     """Judge by the share of the pixels' variance that models lose after training."""
     return Claim(
-        "A gradient that is copied past the choice of a code trains the encoder.",
+        "A gradient that is copied past the quantizer trains the encoder.",
         "the paper, section 3.2; the estimator is older (Bengio and others, 2013, "
         "arXiv:1308.3432)",
-        "a trained model loses half of the pixels' variance or more; one picture for "
-        "all images, their mean, loses about 0.7",
+        "a trained model loses half of the pixels' variance or more; the mean image, "
+        "used for every input, loses about 0.7",
         f"share of the variance lost after {steps} steps: "
         f"{ranged([100 * x for x in lost], '{:.1f} %')}. See {_page('01_maths')}.",
         verdict(max(lost) <= FAILED),
@@ -70,19 +70,19 @@ def straight_through(lost: Seeds, steps: int) -> Claim:
 def moving_averages(averages: Seeds, loss_term: Seeds, steps: int) -> Claim:
     """Judge by the errors that both kinds of codebook reach in equally many steps."""
     return Claim(
-        "Moving averages can replace the codebook loss, and mostly train faster.",
+        "Moving averages can replace the codebook loss, and usually train faster.",
         'the paper, appendix A.1; "faster" in Sonnet\'s `VectorQuantizerEMA` '
         "(google-deepmind/sonnet, `sonnet/src/nets/vqvae.py`)",
-        "after equally many steps every seed of the averages has the higher error",
-        f"after {steps} steps: averages {ranged(averages, '{:.5f}')}, loss term "
+        "after equally many steps, every seed of the averages has the higher error",
+        f"error after {steps} steps: averages {ranged(averages, '{:.5f}')}, loss term "
         f"{ranged(loss_term, '{:.5f}')}. See {_page('05_training')}.",
         compared(
             averages,
             loss_term,
             "holds: the lower error in every seed",
             "does not hold: the loss term has the lower error in every seed",
-            "holds for the first half: they can replace it; whether they are faster is "
-            "not decided, since the ranges overlap",
+            "holds for the first half: they can replace it; whether they train faster "
+            "is not decided, because the ranges overlap",
         ),
     )
 
@@ -106,11 +106,11 @@ def any_beta(errors_at: Mapping[int, Mapping[float, Seeds]]) -> Claim:
     told = f"does not hold: β = {listed(differ)} differs from 0.25"
     return Claim(
         "Results do not vary for β from 0.1 to 2.0.",
-        "the paper, section 3.2, with the codebook loss. Against it: the report of "
+        "the paper, section 3.2, with the codebook loss. A contrary report: "
         "ritheshkumar95/pytorch-vqvae, where β = 0.25 diverged and β = 1 did not",
-        "in pairs of runs with equal K and seed, the error at some β lies on the same "
-        "side of that at 0.25 more often than a coin would have it",
-        f"with moving averages, against the run at β = 0.25. See "
+        "in pairs of runs with the same K and seed, the error at some β is on the same "
+        "side of that at 0.25 more often than chance explains",
+        f"with moving averages, compared with the run at β = 0.25. See "
         f"{_page('07_choosing')}.\n\n{table(rows).data}\n",
         either(bool(differ), told, "holds: these pairs show no difference"),
     )
@@ -121,7 +121,7 @@ def large_codebook(
 ) -> Claim:
     """Judge by the codes in use; sizes and errors of the largest and of the next."""
     used = [100 * codes / sizes[0] for codes in active]
-    words = "lower than", "higher than", "not told apart from that"
+    words = "lower than", "higher than", "not clearly different from that"
     apart = 100 * abs(1 - fmean(errors[0]) / fmean(errors[1]))
     return Claim(
         "In a large codebook most codes stay unused.",
@@ -130,14 +130,14 @@ def large_codebook(
         "512 codes in use, 3 % of 16,384, at about the same PSNR",
         "more than 95 % of the codes are in use in every seed",
         f"with codes that start on data and are restarted, {ranged(used, '{:.0f} %')} "
-        f"of {sizes[0]:,} are in use, as evenly as {ranged(even, '{:,.0f}')} "
+        f"of {sizes[0]:,} codes are in use, as evenly as {ranged(even, '{:,.0f}')} "
         f"equally frequent ones. Their error is {compared(*errors, *words)} with "
         f"{sizes[1]:,} codes: the means differ by {apart:.0f} %. See "
-        f"{_page('02_quantizer')}, which also shows runs without them.",
+        f"{_page('02_quantizer')}, which also shows runs without these.",
         either(
             below(95, used),
-            "depends on start and restarts: with both, it is not seen here",
-            "holds, with start and restarts too",
+            "depends on starting values and restarts: with both, it is not seen here",
+            "holds, with starting values from data and restarts too",
         ),
     )
 
@@ -146,16 +146,17 @@ def beta_pulls_encoder(paper: Sequence[str], legacy: Sequence[str]) -> Claim:
     """Judge by what the gradient of the term with beta reaches, in two codes."""
     right = [list(parts) == ["encoder outputs"] for parts in (paper, legacy)]
     swapped = (
-        "depends on the code: as the paper writes it, it holds; in the other the two "
-        "terms are swapped, and no value of the loss shows it"
+        "depends on the code: it holds as the paper writes it; in the legacy code the "
+        "two terms are swapped, and no value of the loss shows it"
     )
     return Claim(
-        "β is the weight with which encoder outputs are pulled to their codes.",
-        "the paper, section 3.2; the other way round in CompVis/taming-transformers, "
+        "β is the weight of the pull of encoder outputs toward their codes.",
+        "the paper, section 3.2; the other way around in CompVis/taming-transformers, "
         "`taming/modules/vqvae/quantize.py`, `legacy=True` (issues 46 and 57)",
         "the gradient of the term with β reaches the codes",
         f"it moves the {' and the '.join(paper)} as the paper writes it, and the "
-        f"{' and the '.join(legacy)} in the other. See {_page('03_swapped_loss')}.",
+        f"{' and the '.join(legacy)} in the legacy code. "
+        f"See {_page('03_swapped_loss')}.",
         either(all(right), "holds in both", either(right[0], swapped, verdict(False))),
     )
 
@@ -163,17 +164,17 @@ def beta_pulls_encoder(paper: Sequence[str], legacy: Sequence[str]) -> Claim:
 def generates(K: int, saved: Seeds, drawn: Seeds, alone: Seeds, floor: float) -> Claim:
     """Judge by bits that priors save, and distances of samples, lone codes, images."""
     far = either(
-        below(floor, drawn), "; its samples are not as near as real images", ""
+        below(floor, drawn), "; its samples are not as close as real images", ""
     )
     holds = below(0, saved) and below(drawn, alone)
     return Claim(
         "With an autoregressive prior over its codes the model generates images.",
         "the paper, abstract",
         "the prior saves no bits over the frequencies of single codes, or its samples "
-        "are no nearer to the data than codes that are drawn one by one",
-        f"it saves {100 * min(saved):.0f} to {100 * max(saved):.0f} % of the bits. "
-        f"Fréchet distance at K = {K}: {ranged(drawn, '{:.0f}')} with it, "
-        f"{ranged(alone, '{:.0f}')} without; of real images from other real ones "
+        "are no closer to the data than codes that are drawn independently",
+        f"the prior saves {100 * min(saved):.0f} to {100 * max(saved):.0f} % of the "
+        f"bits. Fréchet distance at K = {K}: {ranged(drawn, '{:.0f}')} with it, "
+        f"{ranged(alone, '{:.0f}')} without; between two sets of real images, "
         f"{floor:.0f}. See {_page('08_prior')}.",
         verdict(holds) + either(holds, far, ""),
     )
@@ -200,9 +201,9 @@ def discrete_is_easier(differences: Sequence[tuple[float, Seeds]]) -> Claim:
         "A continuous latent is harder to model than a discrete one.",
         "the introduction of Keras's example on the VQ-VAE "
         "([keras.io](https://keras.io/examples/generative/vq_vae/))",
-        "at equal error, both under a learned prior, the VAE's latent costs no more "
+        "at equal error, with a learned prior for both, the VAE's latent costs no more "
         "bits",
-        f"bits per image at equal error; a lead takes more than {NEAR:.0f} bits in "
+        f"bits per image at equal error; a lead means more than {NEAR:.0f} bits in "
         f"every seed. See {_page('09_vae')}.\n\n"
         f"{table(rows).data}\n",
         f"{answer}: {where}",
@@ -234,11 +235,11 @@ def behind_in_likelihood(plain: Seeds, learned: Seeds, at_edge: bool) -> Claim:
     near = [below(gaps, 0) and below(2 * PAPER, gaps) for gaps in (plain, learned)]
     answers = {
         (True, True): "holds under plain and under learned priors",
-        (True, False): "depends on the prior: it holds under plain ones alone",
-        (False, True): "depends on the prior: it holds under learned ones alone",
+        (True, False): "depends on the prior: it holds under plain ones only",
+        (False, True): "depends on the prior: it holds under learned ones only",
         (False, False): verdict(False),
     }
-    edge = either(at_edge, ", which lies at the end of what was tried", "")
+    edge = either(at_edge, ", which is at the edge of the range that was tried", "")
     return Claim(
         "In likelihood the VQ-VAE is behind a VAE, but close.",
         "the paper, section 4.1: 4.51 bits per dimension for the VAE, 4.67 for the "
@@ -248,8 +249,8 @@ def behind_in_likelihood(plain: Seeds, learned: Seeds, at_edge: bool) -> Claim:
         f"difference in bits per dimension under plain priors "
         f"{_minus(ranged(plain, '{:+.2f}'))}, under learned ones "
         f"{_minus(ranged(learned, '{:+.2f}'))}, each model at its best setting{edge}. "
-        "Images and likelihood differ from the paper's, so that nothing but the "
-        f"differences can be compared. See {_page('09_vae')}.",
+        "Images and likelihood differ from the paper's, so only the differences can be "
+        f"compared. See {_page('09_vae')}.",
         answers[near[0], near[1]],
     )
 
@@ -259,17 +260,17 @@ def codes_are_used(
 ) -> Claim:
     """Judge by nats lost by a swap, saved and paid; each: who learns first -> seeds."""
     used = [word for word, costs in swaps.items() if latent_usage(costs) == "used"]
-    some = f"depends on who learns first: used with {listed(used)} alone"
+    some = f"depends on who learns first: used with {listed(used)} only"
     answer = either(bool(used), some, verdict(False))
     every = f"holds in each setting: {listed(used)}"
     columns = {"nats lost by the swap": swaps, "nats saved by the codes": saved}
     return Claim(
         "The VQ-VAE's codes are used, even under a powerful decoder.",
         "the paper, abstract",
-        "an image gets no less likely when it is given another image's codes",
-        "what such a swap loses. Whether codes are worth their price is another "
+        "an image does not become less likely when it gets another image's codes",
+        "what this swap costs. Whether the codes are worth their rate is another "
         f"question, which the last two columns answer. See {_page('09_vae')}."
-        + _by_first(columns | {"nats paid for them": rates}, "{:.0f}"),
+        + _by_first(columns | {"rate in nats": rates}, "{:.0f}"),
         either(len(used) == len(swaps), every, answer),
     )
 
@@ -291,7 +292,7 @@ def latent_collapses(
     }
     answer = answers[bool(dead), bool(alive)] + "".join(
         f"; not decided with {word}, where the rate fell from {fmean(began[word]):.0f} "
-        f"to {fmean(rates[word]):.1f} nats and may not have stopped"
+        f"to {fmean(rates[word]):.1f} nats and may still be falling"
         for word in fading
     )
     columns = {"nats lost by the swap": swaps, "KL in nats": rates}
@@ -299,9 +300,9 @@ def latent_collapses(
         "A VAE's latent collapses under a powerful decoder.",
         "the paper, abstract; Bowman and others, 2016, arXiv:1511.06349; Chen and "
         "others, 2017, arXiv:1611.02731",
-        "a swap of latents still costs more than 1 nat in every seed, once the rate "
+        "swapping latents still costs more than 1 nat in every seed, once the rate "
         "has stopped falling",
-        f"what a swap loses, and the KL. See {_page('09_vae')}."
+        f"what a swap costs, and the KL. See {_page('09_vae')}."
         + _by_first(columns, "{:.2f}"),
         answer,
     )

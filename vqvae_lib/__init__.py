@@ -1,7 +1,7 @@
 """A small, tested library for the VQ-VAE.
 
-In the order in which modules build on one another: config, metrics, lookup, quantizer,
-model, data, running, checkpoint, trainer, prior, vae, ar_vae, viz.
+Its modules, each built on those before it: config, metrics, lookup, quantizer, model,
+standin, data, running, checkpoint, trainer, vqvae_trainer, prior, vae, ar_vae, viz.
 """
 
 from importlib.metadata import version

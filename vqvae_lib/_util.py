@@ -1,4 +1,4 @@
-"""Small things that every module needs: checks, seeds, modes, processes, files."""
+"""Small helpers for all modules: checks, seeds, modes, processes, files."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
 
 
 def can_look(tensor: Tensor) -> bool:
-    """Whether values may be read: on a GPU that stalls, in a traced graph it fails."""
+    """Whether values may be read: a GPU would stall, and a traced graph would fail."""
     return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
@@ -63,7 +63,7 @@ def is_exporting() -> bool:
 
 
 def autocast_on(device: torch.device) -> bool:
-    """Whether autocast is on for a device; some, such as "meta", don't know it."""
+    """Whether autocast is on for a device; some, such as "meta", have none."""
     known = torch.amp.is_autocast_available(device.type)
     return known and torch.is_autocast_enabled(device.type)
 
@@ -75,12 +75,12 @@ def without_autocast(device: torch.device) -> AbstractContextManager:
 
 
 def at_least_float32(*dtypes: torch.dtype) -> torch.dtype:
-    """Return the dtype that holds all of ``dtypes`` and float32: no half precision."""
+    """Return the dtype that can hold all of ``dtypes``, and at least float32."""
     return functools.reduce(torch.promote_types, dtypes, torch.float32)
 
 
 def check_codes(name: str, codes: Tensor, num_embeddings: int) -> None:
-    """Raise unless all codes lie in [0, K), where values may be read."""
+    """Raise unless all codes are in [0, K), if their values may be read."""
     if can_look(codes) and codes.numel():
         low, high = int(codes.min()), int(codes.max())
         allowed = f"in [0, {num_embeddings}), since num_embeddings = {num_embeddings}"
@@ -88,12 +88,12 @@ def check_codes(name: str, codes: Tensor, num_embeddings: int) -> None:
 
 
 def seed_at(seed: int, step: int) -> int:
-    """Derive the seed of one step from a run's: a resumed run draws the same."""
+    """Derive a step's seed from the run's, so that a resumed run draws the same."""
     return (seed * 1_000_003 + step) % 2**63  # what torch's generators take
 
 
 def seed_devices(seed: int, device: str | torch.device = "cpu") -> None:
-    """Seed the generators of the CPU and of one device, and of no other."""
+    """Seed the generators of the CPU and of one device, and no others."""
     device, seed = torch.device(device), int(seed) % 2**64  # what generators take
     torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed all
     if device.type == "cuda":
@@ -119,7 +119,7 @@ def seeded(seed: int, device: str | torch.device = "cpu") -> Iterator[None]:
 
 @contextmanager
 def eval_mode(module: nn.Module) -> Iterator[None]:
-    """Evaluate inside a ``with``; after it each part is back in its own mode."""
+    """Use evaluation mode inside a ``with``; then restore the mode of each part."""
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
@@ -130,7 +130,7 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
 
 
 def processes() -> int:
-    """Return the number of processes in the group; 1 where there is none."""
+    """Return the number of processes in the group; 1 without a group."""
     ready = dist.is_available() and dist.is_initialized()
     return dist.get_world_size() if ready else 1
 
@@ -143,12 +143,12 @@ def all_reduce(values: Tensor, distributed: bool) -> Tensor:
 
 
 def as_path(path: str | Path) -> Path:
-    """Return a path in which ``~`` stands for the home folder."""
+    """Return a path, with ``~`` expanded to the home folder."""
     return Path(path).expanduser()
 
 
 def atomic_write(path: str | Path, content: bytes | memoryview) -> None:
-    """Write a file whole or not at all; after an ``OSError`` an older one stays."""
+    """Write a whole file or nothing; an ``OSError`` leaves an older one unchanged."""
     path = as_path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -161,12 +161,12 @@ def atomic_write(path: str | Path, content: bytes | memoryview) -> None:
     except OSError as error:
         raise OSError(
             error.errno,
-            f"could not be written ({error.strerror}); an older file is as it was. "
-            "Make room, or write elsewhere",
+            f"could not be written ({error.strerror}); an older file is unchanged. "
+            "Free some space, or write elsewhere",
             str(path),
         ) from error
     finally:
-        with suppress(OSError):  # no folder, no scrap: the error above says so
+        with suppress(OSError):  # no folder: the error above says so
             part.unlink(missing_ok=True)
             for other in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
                 if time.time() - other.stat().st_mtime > 3600:  # its process was killed

@@ -1,4 +1,4 @@
-"""A VAE whose decoder can do without its latent, and a learned prior of latents."""
+"""A VAE whose decoder can ignore its latent, and a learned prior for latents."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from .vae import GaussianLatent, LatentModel, VAEConfig, VQLatent, reparameteriz
 class AutoregressiveVAE(LatentModel):
     """Encoder, Gaussian or VQ latent, and a :class:`PixelCNN` of black or white pixels.
 
-    p(x|z) = prod_i p(x_i | x_1, ..., x_{i-1}, z). The decoder can do without z, so a
-    Gaussian latent may collapse onto its prior. Both latents reach it in the same way,
-    ``config.conditioning``.
+    p(x|z) = prod_i p(x_i | x_1, ..., x_{i-1}, z). The decoder can ignore z, so a
+    Gaussian latent may collapse onto its prior. Either kind of latent is passed to the
+    decoder in the same way, ``config.conditioning``.
     """
 
     multiple = 1
@@ -47,7 +47,7 @@ class AutoregressiveVAE(LatentModel):
 
     @torch.no_grad()
     def initialize(self, x: Tensor) -> None:
-        """Check the pixels of images x, and start a codebook with them."""
+        """Check the pixels of images x, and initialize a codebook from them."""
         features = self.features(x)
         check_binary(x)
         self.latent.initialize(features)
@@ -60,7 +60,7 @@ class AutoregressiveVAE(LatentModel):
         return features
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute each pixel's logits (B, 2, H, W), given those before and one draw."""
+        """Compute each pixel's logits (B, 2, H, W), given earlier ones and one z."""
         return self.decoder(x[:, 0].long(), self._condition(self.draw_latent(x), x))
 
     def distortion(self, x: Tensor, z: Tensor) -> dict[str, Tensor]:
@@ -76,7 +76,7 @@ class AutoregressiveVAE(LatentModel):
         return pixels[:, None].float()
 
     def _condition(self, z: Tensor, x: Tensor) -> Condition:
-        """Hand z (B, d, h, w) on as the decoder takes it, for images of x's size."""
+        """Turn z (B, d, h, w) into the decoder's condition, for images of x's size."""
         how, side = self.config.conditioning, self.config.grid_side
         if how == "none":
             return None
@@ -96,18 +96,18 @@ def check_binary(x: Tensor) -> None:
 
 
 class LatentPrior(GridPrior):
-    """An autoregressive prior of Gaussian latents: at each position a mixture.
+    """An autoregressive prior for Gaussian latents, with a mixture per position.
 
-    It is trained on the moments that ``VAE.encode`` makes, a fresh draw z ~ q(z|x) each
+    It is trained on the moments that ``VAE.encode`` returns, with a new z ~ q(z|x) each
     step. Under it the latent of an image costs KL(q(z|x) || p(z)) = E_q[ln q(z|x) - ln
-    p(z)]. K counts the Gaussians of a mixture.
+    p(z)]. K is the number of Gaussians in a mixture.
     """
 
     def __init__(self, config: PriorConfig, latent_dim: int) -> None:
         K, C, d = config.num_embeddings, config.hidden_dim, latent_dim
 
         def embed() -> nn.Module:
-            torch.randn(K, C)  # so that stack and head start as a PixelCNN's
+            torch.randn(K, C)  # so that stack and head begin as a PixelCNN's
             with seeded(config.seed):
                 return nn.Conv2d(d, C, 1)
 
@@ -115,7 +115,7 @@ class LatentPrior(GridPrior):
         self.latent_dim = d
 
     def nats(self, z: Tensor, condition: Condition = None) -> Tensor:
-        """Compute -ln p of each position's d numbers given those before: (B, H, W)."""
+        """Compute -ln p of each position's d numbers given earlier ones: (B, H, W)."""
         return -self.mixture(self(z, condition)).log_prob(z.movedim(1, -1))
 
     def training_step(self, x: Tensor, labels: Condition = None) -> dict[str, Tensor]:
@@ -149,11 +149,11 @@ class LatentPrior(GridPrior):
             return self.fill(grid, given, self._draw, condition)
 
     def mixture(self, outputs: Tensor) -> MixtureSameFamily:
-        """Make the distribution over d numbers that (B, K (1 + 2d), ...) stand for."""
+        """Make mixtures over d numbers from their parameters (B, K (1 + 2d), ...)."""
         K, d = self.config.num_embeddings, self.latent_dim
         parts = outputs.movedim(1, -1).unflatten(-1, (K, -1))  # (B, ..., K, 1 + 2d)
         weights, mean, log_std = parts.split([1, d, d], dim=-1)
-        fast = {"validate_args": False}  # else each step looks at values
+        fast = {"validate_args": False}  # otherwise each step reads values
         gaussians = Normal(mean, log_std.clamp(min=-7).exp(), **fast)
         mixing = Categorical(logits=weights.squeeze(-1), **fast)
         return MixtureSameFamily(mixing, Independent(gaussians, 1, **fast), **fast)

@@ -1,4 +1,4 @@
-"""Checkpoints: one file, whole or not at all, that holds no code."""
+"""Checkpoints: one file without code, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PARTS |= dict.fromkeys(("step", "schedule_start", "schedule_end"), int)
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint that can't be used; the message names what is wrong."""
+    """A checkpoint that can't be used; the message says what is wrong."""
 
 
 def write_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
@@ -31,9 +31,9 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dic
     """Read a checkpoint's tensors and plain values; code in the file is refused."""
     path = as_path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there: save a trainer first.")
+        raise FileNotFoundError(f"{path} does not exist: save a trainer first.")
     try:
-        with zipfile.ZipFile(path) as archive:  # torch looks at neither of these
+        with zipfile.ZipFile(path) as archive:  # torch checks neither of these
             folders = [i.filename for i in archive.infolist() if i.external_attr & 16]
             if damaged := archive.testzip() or folders:
                 raise zipfile.BadZipFile(f"wrong checksum, or a folder: {damaged}")
@@ -41,10 +41,10 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dic
     except Exception as error:  # zipfile and torch raise many kinds
         raise CheckpointError(
             f"{path} ({path.stat().st_size:,} bytes) is damaged, or holds more than "
-            f"plain tensors and values. Delete it, or take another copy. ({error})"
+            f"plain tensors and values. Delete it, or use another copy. ({error})"
         ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not a checkpoint of format {FORMAT}.")
     if lost := [k for k, kind in PARTS.items() if not isinstance(state.get(k), kind)]:
-        raise CheckpointError(f"{path} lacks {', '.join(lost)}: take another copy.")
+        raise CheckpointError(f"{path} lacks {', '.join(lost)}: use another copy.")
     return state

@@ -1,4 +1,4 @@
-"""One frozen record holds every choice of a run: model, codebook, training, machine."""
+"""Frozen dataclasses of all settings of a run: model, codebook, training, machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
 def best_device() -> str:
-    """Name the best device here: ``"cuda"``, else ``"mps"`` (Apple), else ``"cpu"``."""
+    """Return the best device: ``"cuda"``, else ``"mps"`` (Apple), else ``"cpu"``."""
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
@@ -25,19 +25,19 @@ def best_device() -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """The choices that every training run has, whatever it trains.
+    """The settings that every training run has, whatever it trains.
 
-    A value out of range raises ``ValueError``. NumPy's values are kept as Python's.
+    A value out of range raises ``ValueError``. NumPy values become Python values.
     """
 
     lr: float = 1e-2  # learning rate; its peak if the schedule is "one_cycle"
     schedule: Literal["one_cycle", "constant"] = "one_cycle"  # up and down once
     batch_size: int = 128  # images per step
-    num_epochs: int = 20  # passes over the training set, if fit is given no number
-    # "auto": what the device is good at. The quantizer always computes in float32.
+    num_epochs: int = 20  # passes over the training set, if fit gets no number
+    # "auto": what suits the device. The quantizer always computes in float32.
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = field(default_factory=best_device)  # "cuda", "cuda:1", "mps", "cpu"
-    seed: int = 42  # of the weights, the order of the data and all that is drawn
+    seed: int = 42  # for the weights, the order of the data and all random draws
 
     def __post_init__(self) -> None:
         self._ints(batch_size=1, num_epochs=1, seed=0)
@@ -48,7 +48,7 @@ class TrainConfig:
             object.__setattr__(self, "device", str(torch.device(self.device)))
         except (RuntimeError, TypeError) as error:
             allowed = '"cuda", "cuda:1", "mps" or "cpu"'
-            raise ValueError(f"device = {self.device!r}: take {allowed}.") from error
+            raise ValueError(f"device = {self.device!r}: use {allowed}.") from error
 
     def identity(self) -> dict[str, Any]:
         """Return the fields that decide a run's result: all but the device."""
@@ -66,14 +66,14 @@ class TrainConfig:
         object.__setattr__(self, name, value)
 
     def _choice(self, name: str, choices: tuple[str, ...]) -> None:
-        """Check a field that holds one of some words, and keep Python's str."""
+        """Check a field that holds one of several words, and keep Python's str."""
         check_choice(name, getattr(self, name), choices)
         object.__setattr__(self, name, str(getattr(self, name)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class VQVAEConfig(TrainConfig):
-    """Every choice of a VQ-VAE's run: those of :class:`TrainConfig`, and its own."""
+    """All settings of a VQ-VAE's run: those of :class:`TrainConfig`, and its own."""
 
     in_channels: int = 1  # of the image: 1 for MNIST, 3 for color
     hidden_dim: int = 128  # width of the convolutions; even: outer layers have half
@@ -83,10 +83,10 @@ class VQVAEConfig(TrainConfig):
 
     # Moving averages (van den Oord et al. 2017, appendix A.1), or optimizer steps.
     codebook_update: Literal["ema", "gradient"] = "ema"
-    # Of the values tried on held-out training images, decay, threshold and commitment
-    # cost have the lowest error there (benchmarks/quality.py); no test image was seen.
-    decay: float = 0.9  # gamma of the moving averages; the paper has 0.99
-    restart_threshold: float = 0.04  # least share of the mean use; 0: no restarts
+    # Of the values tried, decay, threshold and commitment cost have the lowest error on
+    # held-out training images (benchmarks/quality.py). No test image was used.
+    decay: float = 0.9  # gamma of the moving averages; the paper uses 0.99
+    restart_threshold: float = 0.04  # below this share of the mean use; 0: never
     init: Literal["data", "uniform"] = "data"  # k-means on a batch, or U(-1/K, 1/K)
 
     def __post_init__(self) -> None:
@@ -110,7 +110,7 @@ def learning_rate(progress: float, peak: float, schedule: str = "one_cycle") -> 
     check_choice("schedule", schedule, SCHEDULES)
     if schedule == "constant":
         return peak
-    warm = 0.3  # with 0.1 the decoder could be driven to a constant
+    warm = 0.3  # with 0.1 the decoder could collapse to a constant
     if progress < warm:
         low, share = peak / 25, 1 - progress / warm
     else:
@@ -131,7 +131,7 @@ def autocast_dtype(device: torch.device, precision: str = "auto") -> torch.dtype
         new = torch.cuda.get_device_capability(device) >= (8, 0)
         return torch.bfloat16 if new else torch.float16
     if device.type == "cpu":
-        # Private names of torch; where one is gone, float32 is the safe answer.
+        # Private names in torch; if one is gone, float32 is the safe choice.
         names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
         has = [getattr(torch.cpu, name, lambda: False)() for name in names]
         return torch.bfloat16 if any(has) else None

@@ -28,11 +28,11 @@ from .config import VQVAEConfig
 from .standin import glyph_digits
 
 _SOURCES = {"mnist": MNIST, "fashion_mnist": FashionMNIST, "cifar10": CIFAR10}
-_announce = functools.cache(logging.getLogger(__name__).warning)  # each line once
+_announce = functools.cache(logging.getLogger(__name__).warning)  # each message once
 
 
 class DataError(RuntimeError):
-    """Data that can't be had, or a damaged file: the message has file and remedy."""
+    """Missing data or a damaged file; the message names the file and the remedy."""
 
 
 class ImageDataset(TensorDataset):
@@ -41,7 +41,7 @@ class ImageDataset(TensorDataset):
     Args:
         images: (N, C, H, W) uint8, a tensor or array; else ``ValueError``.
         labels: (N,) integers, kept as int64; all 0 if not given.
-        name: which data these are, for pictures and records.
+        name: what the data are called, in figures and records.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class ImageDataset(TensorDataset):
     ) -> None:
         images = torch.as_tensor(images)
         ok = images.dim() == 4 and images.dtype == torch.uint8
-        allowed = "uint8 (N, C, H, W); of floats in [0, 1]: x.mul(255).round().byte()"
+        allowed = "uint8 (N, C, H, W); for floats in [0, 1]: x.mul(255).round().byte()"
         require(ok, "images", f"{images.dtype} {tuple(images.shape)}", allowed)
         labels = torch.as_tensor([0] * len(images) if labels is None else labels)
         ok = labels.shape == images.shape[:1] and not labels.is_floating_point()
@@ -82,12 +82,12 @@ class ImageDataset(TensorDataset):
 class BatchLoader:
     """Iterate batches (x (B, C, H, W) float32 in [0, 1], labels (B,) int64).
 
-    The bytes move to the device once. An epoch's order is a function of ``seed`` and
-    the epoch's number alone, so that a run can be resumed inside one.
+    The bytes are moved to the device once. An epoch's order depends only on ``seed``
+    and the epoch's number, so a run can be resumed inside an epoch.
 
     Args:
         dataset: an :class:`ImageDataset`; or ``TensorDataset(values, labels)``, whose
-            values, such as codes, go out as they are unless they are bytes.
+            values, such as codes, are returned unchanged unless they are bytes.
         shuffle: draw a new order each epoch, from ``seed``.
         drop_last: leave out a last batch that is not full.
     """
@@ -136,7 +136,7 @@ class BatchLoader:
 
 
 def data_root() -> Path:
-    """Return where datasets lie: ``VQVAE_DATA``, else ``~/.cache/vqvae_lib/data``."""
+    """Return the data folder: ``VQVAE_DATA``, else ``~/.cache/vqvae_lib/data``."""
     try:
         return as_path(os.environ.get("VQVAE_DATA") or "~/.cache/vqvae_lib/data")
     except RuntimeError as error:  # no home folder is known
@@ -156,8 +156,8 @@ def load_images(
         name: ``"mnist"``, ``"fashion_mnist"``, ``"cifar10"`` or ``"glyphs"``.
         train: the training set; else the test set.
         root: folder of datasets; :func:`data_root` if not given.
-        stand_in: whether ``"glyphs"`` may replace an MNIST that can't be had, with one
-            line in the log; yes unless the environment has ``VQVAE_STAND_IN=forbid``.
+        stand_in: whether ``"glyphs"`` may replace an MNIST that is not available, with
+            a log message; yes unless the environment has ``VQVAE_STAND_IN=forbid``.
 
     Raises:
         DataError: no data and no stand-in allowed, or a file on disk is damaged.
@@ -170,7 +170,7 @@ def load_images(
     root, source = data_root() if root is None else as_path(root), _SOURCES[name]
     place = Path(getattr(source, "base_folder", f"{source.__name__}/raw"))
     if root.name == place.parts[0] and (root.parent / place).is_dir():
-        root = root.parent  # what is given is MNIST/ itself, not the folder above it
+        root = root.parent  # root is MNIST/ itself, not the folder above it
     try:
         if not (root / place).exists():
             _download(source, root, place)
@@ -190,10 +190,10 @@ def create_dataloader(
     dataset: ImageDataset | None = None,
     stand_in: bool | None = None,
 ) -> BatchLoader:
-    """Make a loader: full batches, shuffled; or all images in order for testing.
+    """Make a loader: full, shuffled batches; or all images in order for testing.
 
-    ``dataset`` replaces :func:`load_images` with the other arguments. Images of
-    another number of channels than ``config.in_channels`` raise ``ValueError``.
+    ``dataset`` is used in place of :func:`load_images` with the other arguments. Images
+    whose number of channels is not ``config.in_channels`` raise ``ValueError``.
     """
     if dataset is None:
         dataset = load_images(name, train=train, stand_in=stand_in)
@@ -209,10 +209,10 @@ def _download(source: type, root: Path, place: Path) -> None:
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as scratch:
-            socket.setdefaulttimeout(30)  # torchvision itself would wait for ever
+            socket.setdefaulttimeout(30)  # torchvision itself would wait forever
             source(scratch, download=True)  # compares each archive with its MD5
             (root / place).parent.mkdir(exist_ok=True)
-            with contextlib.suppress(OSError):  # another process had it whole before
+            with contextlib.suppress(OSError):  # another process was done before
                 Path(scratch, place).rename(root / place)
     except (OSError, RuntimeError, HTTPException) as error:
         reason = " ".join(str(error).split("\n")[:3])  # of several mirrors, the first
@@ -247,6 +247,6 @@ def _read(name: str, folder: Path, train: bool) -> ImageDataset:
         return ImageDataset(values[0][:, None].copy(), values[1].copy(), name)
     except (OSError, EOFError, RuntimeError, ValueError, zlib.error) as error:
         raise DataError(
-            f"{path} is missing or damaged ({error}). Put a whole copy there, or "
-            f"delete {folder} to download it anew."
+            f"{path} is missing or damaged ({error}). Put an intact copy there, or "
+            f"delete {folder} to download it again."
         ) from error

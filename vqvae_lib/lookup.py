@@ -1,4 +1,4 @@
-"""Nearest codes, their counts and sums, and k-means: what every codebook is made of.
+"""Nearest codes, their counts and sums, and k-means: the basis of every codebook.
 
 Vectors are rows: ``z`` is (N, D) and the codebook E is (K, D). Equation numbers are
 those of chapter 2.
@@ -15,7 +15,7 @@ from torch import Tensor
 from ._util import all_reduce, at_least_float32, can_look, is_exporting, require
 from .metrics import count_codes
 
-# Vectors and codes of a tile: its scores take 4 MiB, which a core's cache holds.
+# Vectors and codes per tile. Its scores take 4 MiB, which fit in a core's cache.
 TILE = (2048, 512)
 
 
@@ -37,7 +37,7 @@ def nearest_code(z: Tensor, codebook: Tensor) -> Tensor:
     dtype = at_least_float32(z.dtype, codebook.dtype)
     z, codebook = z.to(dtype), codebook.to(dtype)
     half_norms = codebook.square().sum(1) / 2
-    if is_exporting():  # for batches of any size: a loop would fix theirs
+    if is_exporting():  # a loop would fix the batch size
         return torch.addmm(half_norms, z, codebook.T, beta=-1).max(1).indices
     best = z.new_full((len(z),), -math.inf)
     indices = torch.zeros(len(z), dtype=torch.long, device=z.device)
@@ -66,7 +66,7 @@ def max_of_rows(scores: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``scores.max(1)``: (n, K) -> values (n,) and positions (n,).
 
     On the CPU, ``max`` looks for the position one number at a time. Comparing, adding
-    and ``amin`` take many at once, a third of the time. They overwrite ``scores``.
+    and ``amin`` are vectorized and take a third of the time, but overwrite ``scores``.
     """
     if scores.device.type != "cpu":
         return scores.max(1)
@@ -83,8 +83,8 @@ def code_sums(
 ) -> tuple[Tensor, Tensor]:
     """Count the vectors of each code and add them up, without a one-hot matrix.
 
-    Of vectors (N, D) and their codes (N,): counts (K,) and sums (K, D), in float32 (or
-    float64, as the vectors); if ``distributed``, over all processes of the group.
+    From vectors (N, D) and their codes (N,): counts (K,) and sums (K, D), in float32
+    (float64 for vectors in float64); if ``distributed``, over all processes.
     """
     z = z.to(at_least_float32(z.dtype))
     counts = count_codes(indices, num_embeddings).to(z.dtype)
@@ -96,7 +96,7 @@ def code_sums(
 def kmeans(
     z: Tensor, centers: Tensor, iterations: int = 10, *, distributed: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Lloyd's k-means: assign each vector, move each center to the mean of its own.
+    """Lloyd's k-means: assign each vector, move each center to its vectors' mean.
 
     A center (K, D) that no vector (N, D) chooses stays where it is.
 

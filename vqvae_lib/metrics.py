@@ -1,4 +1,4 @@
-"""What codes do: how they are used, what they cost, what a picture loses by them."""
+"""Metrics of codes: how they are used, what they cost, and what an image loses."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from ._util import check_codes, require
 
 
 class Rate(NamedTuple):
-    """Bits that an image's codes cost."""
+    """Cost of an image's codes in bits."""
 
     nominal: float  # every code equally likely: positions x log2 K
-    entropy: float  # codes as likely as they were counted: positions x H, (6.1)
+    entropy: float  # codes as frequent as they were counted: positions x H, (6.1)
 
 
 def as_codes(indices: Tensor) -> Tensor:
     """Return integers of any kind as int64, or raise ``ValueError``."""
-    indices = torch.as_tensor(indices)  # NumPy's arrays have no such methods
+    indices = torch.as_tensor(indices)  # NumPy arrays lack these methods
     dtype = indices.dtype
     if dtype.is_floating_point or dtype.is_complex or dtype is torch.bool:
-        raise ValueError(f"indices are {dtype}: codes are named by integers.")
+        raise ValueError(f"indices are {dtype}: they must be integers.")
     return indices.long()
 
 
 def count_codes(indices: Tensor, num_embeddings: int) -> Tensor:
     """Count each code in indices (N,) int64, without a one-hot matrix: (K,) float32.
 
-    No value is read, and integers count: float32 would stop at 2^24, bfloat16 at 256.
+    Reads no value, and counts in integers: float32 stops at 2^24, bfloat16 at 256.
     """
     ones = torch.ones(len(indices), dtype=torch.int32, device=indices.device)
     return ones.new_zeros(num_embeddings).index_add_(0, indices, ones).float()
 
 
 def code_frequency(indices: Tensor, num_embeddings: int) -> Tensor:
-    """Compute the share that each code has of indices of any shape: (K,) float32."""
+    """Compute each code's share of indices of any shape: (K,) float32."""
     codes = as_codes(indices).flatten()
     return count_codes(codes, num_embeddings) / len(codes)
 
@@ -59,8 +59,8 @@ def perplexity(counts: Tensor) -> Tensor:
     """Effective number of codes in use: exp of the entropy of their frequencies, (2.9).
 
     From counts or frequencies (K,): () float64 on the CPU, in [1, K]; 1 if one code
-    takes all, K if all are used equally. It grows with the number of vectors counted:
-    count over a whole pass of the data before you compare.
+    takes all, K if all are used equally. It grows with the number of vectors counted,
+    so count over a whole pass of the data before you compare.
     """
     p = counts.detach().cpu().double()  # Apple's GPUs have no float64
     return torch.special.entr(p / p.sum()).sum().exp()
@@ -80,7 +80,7 @@ def mse(x: Tensor, x_recon: Tensor) -> float:
 
 
 def normalized_mse(error: float, variance: float) -> float:
-    """Return error / variance of the pixels: 1 is one gray throughout, 0 perfect."""
+    """Return error / variance of pixels: 1 for one gray throughout, 0 for perfect."""
     require(variance > 0, "variance", variance, "above 0: the images have no contrast")
     return error / variance
 

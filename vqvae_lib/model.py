@@ -38,8 +38,8 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Encode images (B, C, H, W) as ``z_e`` (B, D, H/4, W/4), unbounded."""
-        # Channels last: convolutions run faster, and the D numbers of a position lie
-        # together, as the quantizer wants them. A copy, since one channel is ambiguous.
+        # Channels last: convolutions run faster, and the D numbers of a position are
+        # adjacent, as the quantizer needs. A copy, since one channel is ambiguous.
         return self.net(x.clone(memory_format=torch.channels_last))
 
 
@@ -57,20 +57,20 @@ class Decoder(nn.Module):
             nn.ConvTranspose2d(hidden // 2, C, kernel_size=4, stride=2, padding=1),
             nn.Sigmoid(),
         )
-        nn.init.zeros_(self.net[-2].bias)  # the mark of a decoder that has not started
+        nn.init.zeros_(self.net[-2].bias)  # marks a decoder that is not initialized
 
     def forward(self, z_q: Tensor) -> Tensor:
         """Decode ``z_q`` (B, D, H/4, W/4) as images (B, C, H, W) in [0, 1]."""
-        # The codebook is float32 also where the decoder is not.
+        # The codebook is float32 even if the decoder is not.
         return self.net(z_q.to(self.net[0].weight.dtype))
 
     @torch.no_grad()
     def initialize(self, x: Tensor, *, distributed: bool = False) -> None:
-        """Set the last bias, where it is still 0, so that zeros become the mean image.
+        """Set the last bias, if it is still 0, so that zeros become the mean image.
 
-        Without it the first steps push every weight towards the mean at once; on dark
-        images (B, C, H, W) that can switch off many ReLUs, and the decoder may stay a
-        constant. If ``distributed``, the mean is that of all processes' images.
+        Without this, the first steps push all weights towards the mean at once. On dark
+        images (B, C, H, W) that can switch off many ReLUs, and the decoder may remain a
+        constant. If ``distributed``, the mean is over the images of all processes.
         """
         bias = self.net[-2].bias
         if bias.any():
@@ -93,8 +93,8 @@ def check_images(
 
     Args:
         x: (B, channels, H, W) in [0, 1], H and W multiples of ``multiple``.
-        values: whether to read the range on a GPU too, where that waits.
-        dtype: of the model's weights, which ``x`` must have (or get from autocast).
+        values: whether to check the range on a GPU too, which has to wait for it.
+        dtype: that of the weights, which ``x`` must have (or get from autocast).
     """
     if not isinstance(x, Tensor):
         raise TypeError(f"x is {type(x).__name__}: expected a tensor.")
@@ -109,15 +109,15 @@ def check_images(
     require(fits, "dtype of x", x.dtype, f"that of the weights: x.to({dtype})")
     if x.numel() and (can_look(x) or (values and not torch.compiler.is_compiling())):
         low, high = float(x.min()), float(x.max())
-        fits = low >= -1e-4 and high <= 1 + 1e-4  # so written, NaN is refused too
-        require(fits, "range of x", (low, high), "[0, 1], which the decoder draws in")
+        fits = low >= -1e-4 and high <= 1 + 1e-4  # in this form, NaN fails too
+        require(fits, "range of x", (low, high), "[0, 1], the decoder's range")
 
 
 class VQVAE(nn.Module):
     """The whole model, (1.5): x -> z_e -> z_q -> x_recon (van den Oord et al. 2017).
 
     Args:
-        config: the run's choices; ``codebook_update`` picks the quantizer.
+        config: the run's settings; ``codebook_update`` selects the quantizer.
     """
 
     def __init__(self, config: VQVAEConfig) -> None:
@@ -135,7 +135,7 @@ class VQVAE(nn.Module):
 
     @torch.no_grad()
     def initialize(self, x: Tensor) -> None:
-        """Start codebook and decoder from the first batch, once; a trainer calls it.
+        """Initialize codebook and decoder from the first batch, once; trainers do it.
 
         What was set or loaded is kept. Images other than (B, C, H, W) in [0, 1] raise.
         """
@@ -145,11 +145,11 @@ class VQVAE(nn.Module):
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
-        """Compress images (B, C, H, W) to indices (B, H/4, W/4); moves nothing."""
+        """Compress images (B, C, H, W) to indices (B, H/4, W/4); changes nothing."""
         return self.vq.assign(self._encode(x))
 
     def decode(self, indices: Tensor) -> Tensor:
-        """Draw the images (B, C, H, W) that indices (B, H/4, W/4) stand for."""
+        """Decode indices (B, H/4, W/4) as images (B, C, H, W) in [0, 1]."""
         z_q = self.vq.lookup(indices)
         shape = tuple(indices.shape)
         require(len(shape) == 3, "shape of indices", shape, "(B, H/4, W/4)")

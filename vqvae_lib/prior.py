@@ -1,6 +1,6 @@
 """The learned prior: which codes follow which.
 
-p(z) = prod_i p(z_i | z_1, ..., z_{i-1}), the positions in reading order (van den Oord
+p(z) = prod_i p(z_i | z_1, ..., z_{i-1}), with positions in reading order (van den Oord
 et al. 2016, "Conditional Image Generation with PixelCNN Decoders").
 """
 
@@ -24,19 +24,19 @@ from .metrics import collect_indices
 
 Condition = Tensor | None
 OfRow = Callable[[Tensor], Tensor]  # from a row (B, C, 1, W) to its features
-Draw = Callable[[Tensor, int, int], Tensor]  # from outputs, i, j to what stands there
+Draw = Callable[[Tensor, int, int], Tensor]  # from outputs, i, j to the values there
 
 
 @dataclass(frozen=True, kw_only=True)
 class PriorConfig(TrainConfig):
-    """Every choice of a prior's run: those of :class:`TrainConfig`, and its own."""
+    """All settings of a prior's run: those of :class:`TrainConfig`, and its own."""
 
     num_embeddings: int = 512  # K, the number of codes
-    num_classes: int = 0  # labels are 0 to num_classes - 1; 0 for none
+    num_classes: int = 0  # labels are 0 to num_classes - 1; 0: no labels
     hidden_dim: int = 64  # C, the channels of every layer
     layers: int = 8  # with kernel 3 each reaches one further; 7 x 7 codes need 6
     kernel_size: int = 3  # odd
-    dropout: float = 0.0  # share of a layer's channels that a step leaves out
+    dropout: float = 0.0  # share of a layer's channels that a step drops
     stack: Literal["gated", "masked"] = "gated"  # "masked" has a blind spot
 
     lr: float = 4e-3
@@ -65,14 +65,14 @@ class MaskedConv2d(nn.Conv2d):
         self.register_buffer("mask", mask)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve x (B, C, H, W) with the weights that the mask leaves."""
+        """Convolve x (B, C, H, W) with the masked weights."""
         return F.conv2d(x, self.weight * self.mask, self.bias, padding=self.padding)
 
 
 class MaskedStack(nn.Module):
-    """The naive network, masked layers (van den Oord et al. 2016, "Pixel RNNs").
+    """The naive network: masked layers (van den Oord et al. 2016, "Pixel RNNs").
 
-    Blind spot: with kernel 3, what lies farther to the right than up never arrives.
+    Blind spot: with kernel 3, positions farther right than up are never seen.
     """
 
     def __init__(self, config: PriorConfig, condition_dim: int = 0) -> None:
@@ -84,7 +84,7 @@ class MaskedStack(nn.Module):
         self.dropout = nn.Dropout2d(config.dropout)
 
     def forward(self, x: Tensor, condition: Condition = None) -> Tensor:
-        """Map x (B, C, H, W) to features, each a function of the positions before."""
+        """Map x (B, C, H, W) to features, each a function of earlier positions."""
         h = self.layers[0](x)
         if self.condition is not None:
             h = h + self.condition(condition)
@@ -93,7 +93,7 @@ class MaskedStack(nn.Module):
         return h
 
     def begin_row(self, rows: Tensor, condition: Condition = None) -> OfRow:
-        """Return a function of a row, given the rows above it and its place."""
+        """Return a function of a row, given the rows above it."""
         x = rows[:, :, :-1]
         return lambda row: self(torch.cat([x, row], 2), condition)[:, :, -1:]
 
@@ -105,7 +105,7 @@ def gate(x: Tensor) -> Tensor:
 
 
 class GatedLayer(nn.Module):
-    """One layer's weights; :class:`GatedStack` says how they are joined."""
+    """One layer's weights; :class:`GatedStack` connects them."""
 
     def __init__(self, channels: int, kernel_size: int, condition_dim: int) -> None:
         super().__init__()
@@ -120,11 +120,11 @@ class GatedLayer(nn.Module):
 class GatedStack(nn.Module):
     """Two stacks without a blind spot: for the rows above, and for the row so far.
 
-    No kernel is masked. The input is moved once, down by a row for the vertical stack
-    and right by a position for the horizontal one; from there on each kernel reaches up
-    and to both sides, or to the left, its own position included. The horizontal stack
-    is told what the vertical one has seen, never the reverse. All layers, or the last
-    one only, get the condition (B, condition_dim, H or 1, W or 1).
+    No kernel is masked. The input is shifted once, down by a row for the vertical stack
+    and right by a position for the horizontal one. After that, kernels reach up and to
+    both sides, or to the left, and include their own position. The vertical stack feeds
+    the horizontal one, never the reverse. All layers, or only the last one, get the
+    condition (B, condition_dim, H or 1, W or 1).
     """
 
     def __init__(
@@ -138,20 +138,20 @@ class GatedStack(nn.Module):
         self.dropout = nn.Dropout2d(config.dropout)
 
     def forward(self, x: Tensor, condition: Condition = None) -> Tensor:
-        """Map x (B, C, H, W) to features, each a function of the positions before."""
+        """Map x (B, C, H, W) to features, each a function of earlier positions."""
         return self.horizontal(x, self.vertical(F.pad(x, (0, 0, 1, -1)), condition))
 
     def begin_row(self, rows: Tensor, condition: Condition = None) -> OfRow:
         """Return a function of a row (B, C, 1, W): its features, given the rows above.
 
-        Of ``rows`` (B, C, i, W) the last is the row itself: nothing of it is read here.
+        The last of ``rows`` (B, C, i, W) is the row itself, which is not read here.
         """
         links = self.vertical(F.pad(rows, (0, 0, 1, -1)), condition)
         last = [link[:, :, -1:] for link in links]
         return lambda row: self.horizontal(row, last)
 
     def vertical(self, v: Tensor, condition: Condition) -> list[Tensor]:
-        """Run over rows moved down by one; return each layer's link (B, 2C, H, W)."""
+        """Run over rows shifted down by one; return each layer's link (B, 2C, H, W)."""
         links = []
         for layer in self.layers:
             a = layer.vertical(F.pad(v, (self.reach, self.reach, self.reach, 0)))
@@ -176,7 +176,7 @@ class GridPrior(nn.Module):
     """What autoregressive models of grids share: embedding, causal stack and head.
 
     ``embed`` makes the module that maps a grid to (B, C, H, W); the head gives each
-    position ``outputs`` numbers. With ``condition_dim`` a map takes the labels' place.
+    position ``outputs`` numbers. With ``condition_dim`` a map replaces the labels.
     """
 
     def __init__(
@@ -199,7 +199,7 @@ class GridPrior(nn.Module):
             self.head = nn.Sequential(*head)
 
     def forward(self, grid: Tensor, condition: Condition = None) -> Tensor:
-        """Compute the outputs (B, O, H, W) float32, each given the positions before.
+        """Compute the outputs (B, O, H, W) float32, each given earlier positions.
 
         Codes are (B, H, W) int64 in [0, K), labels (B,) int64 in [0, num_classes).
         """
@@ -214,12 +214,12 @@ class GridPrior(nn.Module):
     def fill(
         self, grid: Tensor, given: Tensor, draw: Draw, condition: Condition = None
     ) -> Tensor:
-        """Fill in what is not given, position by position, on the model's device.
+        """Fill in the values not given, position by position, on the model's device.
 
-        Each position costs a pass of the horizontal stack over one row, each row one of
-        the vertical stack; with the masked stack each position costs a whole pass. Of
-        the n grids that lack row i, column j (``given`` is (B, H, W) bool),
-        ``draw(outputs (n, O) on the CPU, i, j)`` makes the values (n, ...).
+        Each row takes a pass of the vertical stack, each position a pass of the
+        horizontal stack over its row; the masked stack takes a whole pass per position.
+        For the n grids that lack row i, column j (``given`` is (B, H, W) bool),
+        ``draw(outputs (n, O) on the CPU, i, j)`` returns the values (n, ...).
         """
         device = self.head[1].weight.device
         grid, missing = grid.to(device, copy=True), ~given.to(device)
@@ -274,11 +274,11 @@ class PixelCNN(GridPrior):
         super().__init__(config, lambda: CodeEmbedding(K, C), K, **options)
 
     def nats(self, codes: Tensor, condition: Condition = None) -> Tensor:
-        """Compute -ln p of each code (B, H, W) given those before it, (B, H, W)."""
+        """Compute -ln p of each code (B, H, W) given earlier codes, (B, H, W)."""
         return F.cross_entropy(self(codes, condition), codes, reduction="none")
 
     def training_step(self, x: Tensor, labels: Condition = None) -> dict[str, Tensor]:
-        """Compute what codes x (B, H, W) cost, in nats and bits per code and image."""
+        """Compute the cost of codes x (B, H, W), in nats and bits per code or image."""
         nats = self.nats(x, labels if self.takes_labels else None).mean()
         bits = nats / math.log(2)
         image = bits * x[0].numel()
@@ -303,8 +303,8 @@ class PixelCNN(GridPrior):
     ) -> Tensor:
         """Draw the codes that are not given, in reading order, on the model's device.
 
-        A drawn code knows nothing of given ones after it: only where all that is given
-        comes first are the draws an exact sample of p(rest | given). ``given`` is bool,
+        A drawn code does not depend on given codes after it. So the draws are an exact
+        sample of p(rest | given) only if all given codes come first. ``given`` is bool,
         (B, H, W) or (H, W); ``codes`` may be anything where it is False.
         """
         generator = torch.Generator().manual_seed(int(seed))
@@ -322,9 +322,9 @@ def sampling_distribution(
 ) -> Tensor:
     """Turn logits (..., K) into probabilities: softmax(logits / T), cut by top-p.
 
-    T = ``temperature`` > 0; 1 is the model's own distribution, towards 0 the likeliest
-    code takes all. Kept are the fewest codes, likeliest first, whose probabilities add
-    up to ``top_p`` in (0, 1]. The result is float64, on the CPU.
+    T = ``temperature`` > 0: 1 gives the model's own distribution, and near 0 the
+    likeliest code takes all. Top-p keeps the fewest codes, likeliest first, that add up
+    to a probability of ``top_p`` in (0, 1]. The result is float64, on the CPU.
     """
     check_number("temperature", temperature, 0, ends="()")
     check_number("top_p", top_p, 0, 1, ends="(]")
@@ -332,7 +332,7 @@ def sampling_distribution(
     p = ((logits - logits.amax(-1, keepdim=True)) / temperature).softmax(-1)
     if top_p < 1:
         ordered, order = p.sort(dim=-1, descending=True, stable=True)
-        likelier = ordered.cumsum(-1) - ordered  # what the codes before it add up to
+        likelier = ordered.cumsum(-1) - ordered  # the sum over codes before it
         p = torch.zeros_like(p).scatter(-1, order, ordered.where(likelier < top_p, 0.0))
     return p / p.sum(-1, keepdim=True)
 
@@ -340,7 +340,7 @@ def sampling_distribution(
 def create_code_loader(
     config: PriorConfig, model: Any, dataset: ImageDataset, *, train: bool = True
 ) -> BatchLoader:
-    """Make the loader of a prior's run, of what ``model.encode`` makes of images."""
+    """Make the loader of a prior's run: the codes that ``model.encode`` returns."""
     codes = collect_indices(model, BatchLoader(dataset, 512))
     pairs = TensorDataset(codes, dataset.labels)
     options = {"shuffle": train, "drop_last": train, "seed": config.seed}

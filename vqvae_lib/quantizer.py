@@ -30,13 +30,13 @@ from .config import INITS, VQVAEConfig
 from .lookup import kmeans, nearest_code
 from .metrics import as_codes, count_codes
 
-TRAINED = 1000  # updates of a codebook that came without its count: no first averages
+TRAINED = 1000  # updates of a codebook that came without count: no short averages
 
 
 class QuantizerOutput(NamedTuple):
     """What a quantizer returns; unpacks as ``z_q, loss, indices``."""
 
-    z_q: Tensor  # (B, D, *spatial), the nearest codes; z_e takes over its gradient
+    z_q: Tensor  # (B, D, *spatial), the nearest codes; z_e receives its gradient
     loss: Tensor  # (), the quantizer's own terms of the objective
     indices: Tensor  # (B, *spatial), int64 in [0, K)
 
@@ -46,7 +46,7 @@ class StraightThrough(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, z_e: Tensor, z_q: Tensor) -> Tensor:
-        """Return ``z_q``, to the bit; a copy, so that it may be changed in place."""
+        """Return an exact copy of ``z_q``, which may be changed in place."""
         return z_q.clone()
 
     @staticmethod
@@ -64,16 +64,16 @@ class _Quantizer(nn.Module):
         commitment_cost: beta.
         decay: gamma, of the running counts (and of the codes in the EMA quantizer).
         restart_threshold: codes used less than this fraction of the mean use are moved
-            onto vectors of the batch; 0 never moves one.
+            onto vectors of the batch; 0 turns this off.
         init: ``"data"`` or ``"uniform"``.
-        seed: of the uniform codebook. Restarts and k-means draw from torch's generator.
+        seed: for the uniform codebook. Restarts and k-means use torch's generator.
 
     Attributes:
         codebook: (K, D), parameter or buffer, float32 whatever the module is cast to.
-        usage: (K,) running mean of how many vectors of a batch each code takes.
+        usage: (K,) running mean of how many vectors of a batch choose each code.
         updates: () int64, training batches seen.
-        distributed: count over all processes, each with an equal share of a batch; a
-            distributed trainer sets it.
+        distributed: whether to count over all processes, each with an equal share of a
+            batch; a distributed trainer sets it.
     """
 
     codebook: Tensor
@@ -121,18 +121,18 @@ class _Quantizer(nn.Module):
     def forward(self, z_e: Tensor) -> QuantizerOutput:
         """Replace each vector by its nearest code; in training, also move the codebook.
 
-        Each call in training is an update of its own: of each part of a batch, too,
-        where gradients are accumulated.
+        Each call in training is an update, so with accumulated gradients each part of a
+        batch is one.
 
         Args:
             z_e: (B, D, ...) floating point, any number of spatial dimensions;
-                what is empty or not finite raises, and the codebook is as it was.
+                empty or non-finite input raises, and the codebook is unchanged.
 
         Returns:
             ``z_q`` (B, D, ...) float32, ``loss`` () and ``indices`` (B, ...).
         """
         grid = self._rows_of(z_e)  # (B, *spatial, D)
-        # Autocast off: distances in bfloat16 would pick wrong codes among near ones.
+        # Autocast off: distances in bfloat16 would pick wrong codes among close ones.
         with without_autocast(z_e.device):
             z = grid.reshape(-1, self.embedding_dim)  # (B, *spatial, D) -> (N, D)
             indices = nearest_code(z, self.codebook)
@@ -146,7 +146,7 @@ class _Quantizer(nn.Module):
         return QuantizerOutput(z_q, loss, indices.view(grid.shape[:-1]))
 
     def assign(self, z_e: Tensor) -> Tensor:
-        """Return the nearest codes (B, ...) of ``z_e``; never moves anything."""
+        """Return the nearest codes (B, ...) of ``z_e``; changes nothing."""
         grid = self._rows_of(z_e)
         with without_autocast(z_e.device):
             indices = nearest_code(grid.reshape(-1, self.embedding_dim), self.codebook)
@@ -160,7 +160,7 @@ class _Quantizer(nn.Module):
 
     @torch.no_grad()
     def initialize(self, z_e: Tensor) -> None:
-        """Start the codebook from data, once: with k-means, where ``init`` is "data".
+        """Initialize the codebook from data, once: with k-means if ``init`` is "data".
 
         ``z_e`` (B, D, ...) is the first batch. A codebook that was set, loaded or
         trained is kept.
@@ -183,12 +183,12 @@ class _Quantizer(nn.Module):
 
     @property
     def frozen(self) -> bool:
-        """Whether codebook and counts stand still in training too; see ``freeze``."""
+        """Whether codebook and counts stay fixed in training, too; see ``freeze``."""
         parameter = isinstance(self.codebook, nn.Parameter)
         return self._frozen or (parameter and not self.codebook.requires_grad)
 
     def freeze(self, frozen: bool = True) -> None:
-        """Make codebook and counts stand still in training too; not saved."""
+        """Keep codebook and counts fixed in training, too; not saved."""
         self._frozen = frozen
         if isinstance(self.codebook, nn.Parameter):
             self.codebook.requires_grad_(not frozen)
@@ -198,7 +198,7 @@ class _Quantizer(nn.Module):
         raise NotImplementedError
 
     def _move(self, counts: Tensor, z: Tensor, indices: Tensor, weight: Tensor) -> None:
-        """Move the codes by hand, where no optimizer does."""
+        """Move the codes directly, if no optimizer does."""
 
     def _rows_of(self, z_e: Tensor) -> Tensor:
         """Check ``z_e``; put vectors last: (B, D, ...) -> (B, ..., D)."""
@@ -210,7 +210,7 @@ class _Quantizer(nn.Module):
         return z_e.to(self.codebook.dtype).movedim(1, -1)
 
     def _uniform_codebook(self) -> Tensor:
-        # Not the seed itself, with which the encoder's weights begin.
+        # Not the seed itself, from which the encoder's weights are drawn.
         generator = torch.Generator("cpu").manual_seed(seed_at(self.seed, -1))
         K, D = self.num_embeddings, self.embedding_dim
         uniform = torch.empty(K, D, dtype=torch.float32, device="cpu")
@@ -220,23 +220,23 @@ class _Quantizer(nn.Module):
     def _unstarted(self) -> bool:
         return torch.equal(self.codebook, self._uniform_codebook().to(self.codebook))
 
-    @torch.compiler.disable  # not for a graph: its draws and the look at dead codes
+    @torch.compiler.disable  # draws and reads values: not for a graph
     @torch.no_grad()
     def _update(self, z: Tensor, indices: Tensor) -> None:
         """Move counts and codes after a training batch, and restart dead codes."""
-        if z.is_meta:  # shapes alone: there is nothing to count
+        if z.is_meta:  # only shapes: there is nothing to count
             return
         if not self._warned:
             self._warned = True
             if self.init == "data" and self.updates == 0 and self._unstarted():
                 warnings.warn(
-                    'This quantizer has init="data" and trains without its start. Call '
+                    'This quantizer has init="data" but was not initialized. Call '
                     "initialize(first_batch) of model or quantizer before training.",
                     stacklevel=2,
                 )
         counts = all_reduce(count_codes(indices, self.num_embeddings), self.distributed)
         counts = counts.to(self.usage.dtype)
-        # The first averages are short: codes keep up while the encoder moves most.
+        # The first averages are short, so codes keep up while the encoder moves most.
         weight = 9 / (10 + self.updates.to(self.usage.dtype))
         weight = weight.clamp(min=1 - self.decay)
         self.usage.lerp_(counts, weight)  # N <- gamma N + (1 - gamma) n
@@ -249,13 +249,13 @@ class _Quantizer(nn.Module):
         if can_look(dead) and not dead.any():
             return
         self.codebook.copy_(torch.where(dead[:, None], self._draw(z), self.codebook))
-        # A moved code starts with the mean use, so that it has time to win vectors.
+        # A moved code starts with the mean use, which gives it time to win vectors.
         self.usage.copy_(torch.where(dead, mean, self.usage))
 
     def _draw(self, z: Tensor) -> Tensor:
         """Draw K of the batch's vectors, the same in all processes: (K, D)."""
         N, K = len(z), self.num_embeddings
-        # Equal shares by contract: to ask for their lengths, a GPU would wait.
+        # Shares are equal by contract: asking for their lengths would stall a GPU.
         total = N * (processes() if self.distributed else 1)
         if total >= K:
             chosen = torch.randperm(total, device=z.device)[:K]
@@ -263,15 +263,15 @@ class _Quantizer(nn.Module):
             chosen = torch.randint(total, (K,), device=z.device)
         if total == N:
             return z[chosen]
-        # Rank 0's draw counts; each process fills in the rows it holds: with a share
-        # smaller than rank 0's, some of them twice.
+        # All use rank 0's draw, and each process fills in the rows it holds, some of
+        # them twice if its share is smaller than rank 0's.
         places = torch.stack([chosen // N, chosen % N])
         dist.broadcast(places, 0)
         mine = (places[0] == dist.get_rank())[:, None]
         return all_reduce(z[places[1] % N].where(mine, 0), True)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        # Half precision can't hold the state: bfloat16 counts no further than 256.
+        # Half precision can't hold the state: bfloat16 counts only to 256.
         def kept(state: Tensor) -> Tensor:
             new = fn(state)
             half = new.dtype in (torch.float16, torch.bfloat16)
@@ -282,7 +282,7 @@ class _Quantizer(nn.Module):
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
         names = {name for name in state_dict if name.startswith(prefix)}
         if prefix + "usage" in names and prefix + "updates" not in names:
-            self.updates.fill_(TRAINED)  # weights alone: trained all the same
+            self.updates.fill_(TRAINED)  # only weights, but trained
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._apply(lambda state: state)  # with assign=True it may be half precision
 
@@ -321,7 +321,7 @@ class EMAVectorQuantizer(_Quantizer):
 
     def _move(self, counts: Tensor, z: Tensor, indices: Tensor, weight: Tensor) -> None:
         # With N <- g N + (1 - g) n and m <- g m + (1 - g) s, the code e = m / N moves
-        # by (1 - g) (s - n e) / N: so written, a code without vectors stands still.
+        # by (1 - g) (s - n e) / N. In this form a code without vectors does not move.
         sums = self.codebook.new_zeros(self.codebook.shape).index_add_(0, indices, z)
         all_reduce(sums, self.distributed)
         step = weight / self.usage.clamp(min=torch.finfo(self.usage.dtype).tiny)

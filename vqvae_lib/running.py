@@ -1,4 +1,4 @@
-"""What a run leans on: the batches of a loader, and several processes."""
+"""Helpers of a training run: batches from a loader, and several processes."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 
 
 def length_of(loader: Any) -> int:
-    """Return how many batches a pass has; none, or no length, is a ``ValueError``."""
+    """Return the number of batches per pass; 0 or no length raises ``ValueError``."""
     try:
         length = len(loader)
-    except TypeError as error:  # as a DataLoader over a stream says it too
+    except TypeError as error:  # raised by a DataLoader over a stream, too
         name = type(loader).__name__
-        raise ValueError(f"{name} has no length: give fit its steps.") from error
+        raise ValueError(f"{name} has no length: pass steps to fit.") from error
     if length == 0:
         raise ValueError("the loader has no batches: it needs more images.")
     return length
 
 
 def batches_from(loader: Batches, start: int, step: int, seed: int) -> Iterator[Any]:
-    """Pass over ``loader`` again and again, as a run from ``start`` does at ``step``.
+    """Repeat ``loader`` without end, from ``step`` of a run that began at ``start``.
 
-    Passes are numbered over all runs, by ``set_epoch`` where the loader has it. Before
-    each one torch's generator is seeded, so that a ``DataLoader(shuffle=True)`` draws
-    its order from seed and number. An iterator is taken as it stands; a stream without
+    Passes are numbered across runs, by ``set_epoch`` if the loader has it. Before each
+    pass torch's generator is seeded, so the order of a ``DataLoader(shuffle=True)``
+    depends on seed and number. An iterator continues where it is; a stream without
     length is read from its beginning.
     """
     epoch, skip = 0, 0 if isinstance(loader, Iterator) else step - start
@@ -51,7 +51,7 @@ def batches_from(loader: Batches, start: int, step: int, seed: int) -> Iterator[
             if found > skip:
                 yield batch
         if found == 0:
-            raise ValueError("the loader has no batches (left): give one with more.")
+            raise ValueError("the loader has no batches (left): use one with more.")
         skip = max(0, skip - found)
         epoch += 1
 
@@ -59,7 +59,7 @@ def batches_from(loader: Batches, start: int, step: int, seed: int) -> Iterator[
 def on_device(
     batch: Any, device: torch.device, rank: int = 0, count: int = 1
 ) -> tuple[Tensor, Tensor]:
-    """Check a batch and move it to a device: the whole, or one of ``count`` shares."""
+    """Check a batch, and move it or one of its ``count`` shares to a device."""
     pair = list(batch) if isinstance(batch, tuple | list) else [batch]
     if [isinstance(part, Tensor) for part in pair] != [True, True]:
         kinds = ", ".join(type(part).__name__ for part in pair)
@@ -67,11 +67,11 @@ def on_device(
     if len(pair[0]) % count:
         raise ValueError(
             f"a batch of {len(pair[0])} can't be shared evenly by {count} processes: "
-            f"take a batch_size that is a multiple of {count}, and drop_last=True."
+            f"use a batch_size that is a multiple of {count}, and drop_last=True."
         )
     if count > 1:
         pair = [part.chunk(count)[rank] for part in pair]
-    # What comes from NumPy is often float64, which Apple's GPUs lack.
+    # Data from NumPy is often float64, which Apple's GPUs lack.
     pair = [part.float() if part.dtype is torch.float64 else part for part in pair]
     x, labels = (part.to(device, non_blocking=True) for part in pair)
     return x, labels
@@ -83,7 +83,7 @@ def started_by_torchrun() -> bool:
 
 
 def join(device: torch.device) -> torch.device:
-    """Join the processes' group, and return the device that this process takes."""
+    """Join the process group, and return the device of this process."""
     if device.type == "cuda":
         if device.index is None:
             device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
@@ -94,7 +94,7 @@ def join(device: torch.device) -> torch.device:
 
 
 def in_any(flag: bool, device: torch.device, distributed: bool) -> bool:
-    """Whether ``flag`` is set, if ``distributed`` in any of the processes."""
+    """Whether ``flag`` is set here or, if ``distributed``, in any process."""
     if not distributed:
         return flag
     flags = torch.tensor(float(flag), device=device)
@@ -103,7 +103,7 @@ def in_any(flag: bool, device: torch.device, distributed: bool) -> bool:
 
 
 class _TrainingStep(nn.Module):
-    """A model's ``training_step`` as a ``forward``, which is what DDP wraps."""
+    """A model's ``training_step`` as a ``forward``, for DDP to wrap."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -116,12 +116,12 @@ class _TrainingStep(nn.Module):
 def averaged(model: nn.Module, place: Any) -> DistributedDataParallel:
     """Wrap a model's step: gradients are averaged, codes counted over all processes.
 
-    All take the weights of rank 0; ``place``, where a run stands, must be the same.
+    All get the weights of rank 0; ``place``, the progress of the run, must be equal.
     """
     places = [None] * dist.get_world_size()
     dist.all_gather_object(places, place)
     if any(other != place for other in places):
-        raise ValueError(f"processes stand at {places}: load one checkpoint in all.")
+        raise ValueError(f"processes are at {places}: load the same checkpoint in all.")
     for part in model.modules():
         if hasattr(part, "distributed"):  # the quantizers
             part.distributed = True

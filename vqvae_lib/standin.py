@@ -1,4 +1,4 @@
-"""Drawn characters that stand in for MNIST where it can't be had."""
+"""Drawn characters that replace MNIST where it is not available."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor
 
 from ._util import check_int, require
 
-# Display and symbol faces draw no ordinary digits.
+# Display and symbol fonts have no ordinary digits.
 _FAMILIES = ("DejaVu", "STIXGeneral", "cmr", "cmb", "cmtt", "cmss")
 
 
 def draw_glyphs(
     characters: str, count: int, *, seed: int, size: int = 28
 ) -> tuple[Tensor, Tensor]:
-    """Draw characters in matplotlib's typefaces, each under its own random affine map.
+    """Draw characters in matplotlib's typefaces, each with its own random affine map.
 
     ``seed`` fixes characters, typefaces and maps.
 
@@ -54,14 +54,14 @@ def draw_glyphs(
 
 
 def glyph_digits(train: bool = True) -> tuple[Tensor, Tensor]:
-    """Draw the stand-in for MNIST: 60,000 digits to train with, or 10,000 to test."""
+    """Draw the stand-in for MNIST: 60,000 digits to train on, or 10,000 to test on."""
     count, seed = (60_000, 0) if train else (10_000, 1)
     return draw_glyphs("0123456789", count, seed=seed)
 
 
 def _glyph_templates(characters: str) -> Tensor:
     """Draw each character in each typeface: (characters, typefaces, 64, 64) float32."""
-    import matplotlib  # only who draws glyphs pays for it
+    import matplotlib  # needed only to draw glyphs
     from PIL import Image, ImageDraw, ImageFont
 
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"

@@ -1,8 +1,8 @@
-"""The training loop, which knows nothing of the model's inside.
+"""The training loop, which knows nothing about the inside of the model.
 
-The window is the transaction: some steps are done, then their numbers are recorded, the
-weights are checked, a snapshot is taken and saved. Whatever breaks in between puts the
-trainer back to the end of the last window.
+A window of steps is a transaction: after it, its numbers are recorded, the weights are
+checked, and a snapshot is taken and saved. If anything fails, the trainer goes back to
+the end of the last window.
 """
 
 from __future__ import annotations
@@ -40,25 +40,24 @@ log = logging.getLogger(__name__)
 
 
 class TrainingError(RuntimeError):
-    """Training can't go on; the message says where it stood and what to try."""
+    """Training can't continue; the message says where it stopped and what to try."""
 
 
 class Trainer:
     """Trains a model with Adam.
 
-    It asks of the model ``training_step(x, labels)``, tensors to be averaged, among
-    them ``total_loss``; ``summarize(means)``, which turns their means into numbers;
-    and, if it has one, ``initialize(x)`` for the first batch.
+    The model needs ``training_step(x, labels)``, which returns tensors to be averaged,
+    ``total_loss`` among them, and ``summarize(means)``, which turns their means into
+    numbers. If it has ``initialize(x)``, that is called with the first batch.
 
-    What the model draws in a step is a function of seed and step, and so is the order
-    of the data: a run that broke off goes on to the same bits. The caller's random
-    numbers are left alone.
+    Seed and step determine what the model draws and the order of the data, so that an
+    interrupted run resumes bit for bit. The caller's random numbers are left alone.
 
     Args:
         model: moved to ``config.device``; may be compiled, by ``model.compile()``.
         config: lr, schedule, num_epochs, precision, device and seed are read.
         distributed: train one model with all processes of the group, each on its share
-            of every batch; by default under ``torchrun`` alone. Others never mix.
+            of every batch. By default only under ``torchrun``; else they never mix.
 
     Attributes:
         history: name -> list of floats, one entry per window (per epoch in
@@ -98,18 +97,18 @@ class Trainer:
     ) -> dict[str, list[float]]:
         """Train under a new schedule, with a progress bar, and return the history.
 
-        Interrupted, it goes on with ``resume``; killed, with ``load`` and ``resume``.
+        If interrupted, use ``resume`` to continue; if killed, ``load`` and ``resume``.
 
         Args:
-            loader: batches (x, labels), passed over as often as needed. With ``steps``
-                it needs no length.
-            epochs, steps: how long; ``config.num_epochs`` if neither is given.
+            loader: batches (x, labels), repeated as often as needed. With ``steps`` it
+                needs no length.
+            epochs, steps: the length; ``config.num_epochs`` if neither is given.
             window: steps per entry of the history; about fifty entries by default.
             save_to: file to save to after each window.
             callback: called with the trainer after each window; returning False stops.
         """
         if epochs is not None and steps is not None:
-            raise ValueError(f"epochs = {epochs}, steps = {steps}: give one of them.")
+            raise ValueError(f"epochs = {epochs}, steps = {steps}: give only one.")
         if steps is None:
             epochs = self.config.num_epochs if epochs is None else epochs
             steps = check_int("epochs", epochs) * length_of(loader)
@@ -120,7 +119,7 @@ class Trainer:
         return self.history
 
     def resume(self, loader: Batches, **options: Any) -> dict[str, list[float]]:
-        """Go on to the end of the schedule; ``options``: ``fit``'s from window on."""
+        """Train to the end of the schedule; ``options``: ``fit``'s from window on."""
         start, end = self.schedule_start, self.schedule_end
         require(end > 0, "schedule_end", end, "set by fit: there is nothing to resume")
         window = options.pop("window", None)
@@ -129,10 +128,10 @@ class Trainer:
         return self.history
 
     def train_epoch(self, loader: Batches) -> dict[str, float]:
-        """Train for one pass over ``loader``, and return its mean numbers.
+        """Train for one pass over ``loader``, and return means over it.
 
-        The schedule spans ``config.num_epochs`` passes; later ones stay at its last
-        rate, until ``fit`` begins a new one. A pass that breaks off is begun anew.
+        The schedule spans ``config.num_epochs`` passes; later ones keep its last rate,
+        until ``fit`` starts a new schedule. An interrupted pass is started again.
         """
         steps = length_of(loader)
         if self.schedule_end == 0:
@@ -166,7 +165,7 @@ class Trainer:
         try:
             with bar, seeded(self.config.seed, self.device):
                 while self.step < end:
-                    # Windows lie on a grid: a resumed run has a whole one's entries.
+                    # Aligned, so that a resumed run records the same entries.
                     size = min(window - (self.step - start) % window, end - self.step)
                     sums: dict[str, Tensor] = {}
                     for batch in itertools.islice(batches, size):
@@ -185,7 +184,7 @@ class Trainer:
                         raise ValueError("callback: it must not train its own trainer.")
         except BaseException as error:
             self.load_state_dict(snapshot)
-            error.add_note(f"Back at step {self.step}; resume(loader) goes on from it.")
+            error.add_note(f"Back at step {self.step}; resume(loader) continues.")
             raise
 
     def _step(self, training_step: Callable, batch: Any) -> dict[str, Tensor]:
@@ -196,12 +195,12 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         x, labels = on_device(batch, self.device, self.rank, self.ranks)
-        # Each process draws noise of its own, as if its steps had other numbers.
+        # Each process draws its own noise, as if its steps had other numbers.
         seed = seed_at(self.config.seed, self.step + self.rank * 10_000_000)
         scale, scaled = self.scaler.get_scale(), self.scaler.is_enabled()
         before = copy.deepcopy(self.model.state_dict()) if scaled else {}
         try:
-            # Two contexts: a cast that autocast keeps from no_grad has no gradient.
+            # Two contexts: a cast that autocast cached in no_grad has no gradient.
             autocast = self.device.type, self.dtype, self.dtype is not None
             if self.step == 0 and hasattr(self.model, "initialize"):
                 seed_devices(seed, self.device)
@@ -223,7 +222,7 @@ class Trainer:
             if self._finite():
                 raise
             raise self._not_finite() from error  # on the CPU the quantizer met it first
-        if self.scaler.get_scale() < scale:  # float16 overflowed: again, scaled less
+        if self.scaler.get_scale() < scale:  # float16 overflowed: scale less, repeat
             self.model.load_state_dict(before)
             if scale <= 1:
                 raise self._not_finite()
@@ -248,15 +247,16 @@ class Trainer:
 
     def _not_finite(self) -> TrainingError:
         return TrainingError(
-            f"The loss or a weight is not finite at step {self.step}; back at the last "
-            f"window's end. Lower lr (now {self.config.lr:g}), or train in float32."
+            f"The loss or a weight is not finite at step {self.step}; back at the "
+            "end of the last window. "
+            f"Lower lr (now {self.config.lr:g}), or train in float32."
         )
 
     @torch.no_grad()
     def evaluate(self, loader: Batches) -> dict[str, float]:
         """Measure the model on a pass of ``loader``, in float32 and evaluation mode.
 
-        Each image has the same weight; a model that draws draws the same each time.
+        Each image has the same weight; random draws are the same each time.
         """
         sums, images = {}, 0
         with eval_mode(self.model), seeded(self.config.seed, self.device):
@@ -268,7 +268,7 @@ class Trainer:
         return self.model.summarize({name: v / images for name, v in sums.items()})
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that training changes, without a copy."""
+        """Return everything that training changes, without a copy."""
         places = ("history", "step", "schedule_start", "schedule_end")
         return {
             "model": self.model.state_dict(),
@@ -278,11 +278,11 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take a copy of what ``state_dict`` returned."""
+        """Load a copy of what ``state_dict`` returned."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         self.scaler = self._make_scaler()
-        if state["scaler"]:  # empty where nothing was scaled, in float32 for example
+        if state["scaler"]:  # empty if nothing was scaled, as in float32
             self.scaler.load_state_dict(state["scaler"])
         history = state["history"].items()
         self.history = {name: [float(v) for v in values] for name, values in history}
@@ -290,15 +290,15 @@ class Trainer:
             setattr(self, name, int(state[name]))
 
     def save(self, path: str | Path) -> Path:
-        """Write all that is needed to go on, whole or not at all; rank 0 writes."""
+        """Write all that is needed to continue, whole or not at all; rank 0 writes."""
         if self.rank == 0:
             write_checkpoint(path, {"config": asdict(self.config), **self.state_dict()})
         if self.distributed:
-            dist.barrier()  # then the file is there for all
+            dist.barrier()  # then the file exists for all
         return as_path(path)
 
     def load(self, path: str | Path) -> None:
-        """Go on from a file that ``save`` wrote; after an error nothing has changed."""
+        """Load a file that ``save`` wrote; after an error nothing has changed."""
         state = read_checkpoint(path, self.device)
         before = copy.deepcopy(self.state_dict())
         try:
@@ -315,7 +315,7 @@ class Trainer:
             raise CheckpointError(what) from error
 
     def _make_scaler(self) -> torch.amp.GradScaler:
-        for name in ("grad_scale", "found_inf"):  # left by a step that was broken off
+        for name in ("grad_scale", "found_inf"):  # left by an interrupted step
             self.optimizer.__dict__.pop(name, None)
         scaled = self.dtype is torch.float16
         return torch.amp.GradScaler(self.device.type, enabled=scaled)

@@ -1,8 +1,8 @@
-"""The VAE: a Gaussian in the codebook's place (Kingma and Welling 2014).
+"""The VAE: a Gaussian in place of the codebook (Kingma and Welling 2014).
 
-ELBO(x) = E_q[log p(x|z)] - KL(q(z|x) || p(z)) <= log p(x). Its terms are called
-distortion (with the sign turned) and rate: what the image costs once the latent is
-known, and what the latent costs.
+ELBO(x) = E_q[log p(x|z)] - KL(q(z|x) || p(z)) <= log p(x). Its first term, with the
+sign reversed, is the distortion: the cost of the image once the latent is known. The
+second is the rate: the cost of the latent.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ CONDITIONINGS = ("map", "bias", "last", "none")
 
 @dataclass(frozen=True, kw_only=True)
 class VAEConfig(VQVAEConfig):
-    """Every choice of a VAE's run: those of :class:`VQVAEConfig`, and its own."""
+    """All settings of a VAE's run: those of :class:`VQVAEConfig`, and its own."""
 
-    bottleneck: Literal["gaussian", "vq"] = "gaussian"  # "vq": AutoregressiveVAE alone
+    bottleneck: Literal["gaussian", "vq"] = "gaussian"  # "vq": only AutoregressiveVAE
     latent: Literal["grid", "vector"] = "grid"  # one per position, or one per image
     latent_dim: int = 8  # d, numbers of each latent, or of each code
-    grid_side: int = 7  # of the encoder's grid, where the latent is used as a vector
+    grid_side: int = 7  # of the encoder's grid, if the latent is one vector
     kl_weight: float = 1.0  # beta of Higgins et al. 2017; 1 is the ELBO
     variance: float = 0.02  # s^2 of the likelihood N(x; decoder(z), s^2 I)
-    # How an autoregressive decoder is given the latent: as a map upsampled to the
-    # image's size, as a bias of all layers or of the last, or not at all.
+    # How an autoregressive decoder gets the latent: as a map upsampled to the image's
+    # size, as a bias of all layers or of the last one, or not at all.
     conditioning: Literal["map", "bias", "last", "none"] = "map"
     decoder_dim: int = 32  # width and depth of the autoregressive decoder
     decoder_layers: int = 6
@@ -63,7 +63,7 @@ def reparameterize(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 class LatentOutput(NamedTuple):
-    """What a latent hands to decoder and loss."""
+    """What a latent passes to decoder and loss."""
 
     z: Tensor  # (B, d, h, w)
     loss: Tensor  # (), its own term of the loss
@@ -90,7 +90,7 @@ class Projection(nn.Conv2d):
 
 
 class GaussianLatent(nn.Module):
-    """A Gaussian for each number, charged at its KL from N(0, 1)."""
+    """A Gaussian for each number; its rate is the KL from N(0, 1)."""
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
@@ -111,14 +111,14 @@ class GaussianLatent(nn.Module):
         return LatentOutput(z, loss, rate, {"kl_per_number": kl.mean(0)})
 
     def initialize(self, features: Tensor) -> None:
-        """Do nothing: a Gaussian needs no start."""
+        """Do nothing: a Gaussian needs no initialization."""
 
     def summarize(self, means: dict[str, Tensor]) -> dict[str, float]:
         return {"active": float((means["kl_per_number"] > ACTIVE_NATS).sum())}
 
 
 class VQLatent(nn.Module):
-    """A code for each position, charged at ln K."""
+    """A code for each position; its rate is ln K."""
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ class VQLatent(nn.Module):
         self.vq = quantizer.from_config(config, config.latent_dim)
 
     def encode(self, features: Tensor) -> Tensor:
-        """Return codes (B, h, w) int64; moves nothing."""
+        """Return codes (B, h, w) int64; changes nothing."""
         return self.vq.assign(self.project(features))
 
     def forward(self, features: Tensor, pixels: int) -> LatentOutput:
@@ -139,7 +139,7 @@ class VQLatent(nn.Module):
         return LatentOutput(z, loss, rate, {"code_frequency": code_frequency(codes, K)})
 
     def initialize(self, features: Tensor) -> None:
-        """Start the codebook, once."""
+        """Initialize the codebook, once."""
         self.vq.initialize(self.project(features))
 
     def summarize(self, means: dict[str, Tensor]) -> dict[str, float]:
@@ -164,11 +164,11 @@ class LatentModel(nn.Module):
         return self.encoder(x)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Return what a prior is fitted to: moments (B, 2d, h, w), codes (B, h, w)."""
+        """Return what a prior is fit to: moments (B, 2d, h, w) or codes (B, h, w)."""
         return self.latent.encode(self.features(x))
 
     def draw_latent(self, x: Tensor) -> Tensor:
-        """Draw z ~ q(z|x) (B, d, h, w), or take codes; in training a codebook moves."""
+        """Draw z ~ q(z|x) (B, d, h, w), or take codes; training moves a codebook."""
         return self.latent(self.features(x), x[0].numel()).z
 
     def distortion(self, x: Tensor, z: Tensor) -> dict[str, Tensor]:
@@ -208,7 +208,7 @@ class VAE(LatentModel):
     """
 
     def __init__(self, config: VAEConfig) -> None:
-        kind, allowed = config.bottleneck, '"gaussian"; with codes take VQVAE'
+        kind, allowed = config.bottleneck, '"gaussian"; for codes use VQVAE'
         require(kind == "gaussian", "bottleneck", kind, allowed)
         super().__init__(config)
         self.distributed = False  # a distributed trainer sets it
@@ -221,7 +221,7 @@ class VAE(LatentModel):
 
     @torch.no_grad()
     def initialize(self, x: Tensor) -> None:
-        """Start the decoder at the mean of images x, as the VQ-VAE's starts."""
+        """Start the decoder at the mean of images x, as in the VQ-VAE."""
         check_images(x, self.config.in_channels, values=True)
         self.decoder.initialize(x, distributed=self.distributed)
 

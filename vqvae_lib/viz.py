@@ -1,4 +1,4 @@
-"""Two pictures of a trained model; matplotlib is imported only when one is drawn."""
+"""Two figures of a trained model; matplotlib is imported only when one is drawn."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def visualize_reconstruction(
         x_recon = model.decode(model.encode(x.to(next(model.parameters()).device)))
     frame = {"figsize": (n + 1.6, 2.2), "layout": "constrained", "squeeze": False}
     figure, axes = plt.subplots(2, n, **frame)
-    plt.close(figure)  # a notebook shows what a cell returns, and so once
+    plt.close(figure)  # so a notebook shows it once, as the cell's result
     pairs = ((x, "original"), (x_recon, "reconstruction"))
     for row, (images, name) in zip(axes, pairs, strict=True):
         for axis, image in zip(row, images.cpu().clamp(0, 1), strict=True):
@@ -48,7 +48,7 @@ def visualize_reconstruction(
 def visualize_codebook_usage(
     trainer: VQVAETrainer | VQVAE, loader: Iterable[tuple[Tensor, Tensor]]
 ) -> Figure:
-    """Show how often a trainer's or model's codes are used over a pass of a loader."""
+    """Show how often a trainer's or model's codes are used in a pass over a loader."""
     import matplotlib.pyplot as plt
 
     model = getattr(trainer, "model", trainer)
@@ -57,7 +57,7 @@ def visualize_codebook_usage(
     figure, axis = plt.subplots(figsize=(7, 2.8), layout="constrained")
     plt.close(figure)
     axis.bar(range(size), (100 * counts / counts.sum()).tolist(), width=1)
-    axis.axhline(100 / size, color="C1", linestyle="--", label="all codes alike")
+    axis.axhline(100 / size, color="C1", linestyle="--", label="equal use")
     unused = (counts == 0).nonzero().flatten()
     axis.plot(unused, 0 * unused, "|", color="0.4", clip_on=False, label="unused")
     axis.set(xlabel="code", ylabel="share of positions (%)", xlim=(-0.5, size - 0.5))

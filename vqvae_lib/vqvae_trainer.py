@@ -1,4 +1,4 @@
-"""The trainer of the VQ-VAE: it makes its own model, and reads one back from a file."""
+"""The trainer of the VQ-VAE: it creates its own model, or loads one from a file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .trainer import Trainer
 
 
 class VQVAETrainer(Trainer):
-    """A :class:`Trainer` that makes its own VQ-VAE, from ``config.seed``."""
+    """A :class:`Trainer` that creates its own VQ-VAE, from ``config.seed``."""
 
     def __init__(self, config: VQVAEConfig, *, distributed: bool | None = None) -> None:
         with seeded(config.seed):
@@ -28,7 +28,7 @@ class VQVAETrainer(Trainer):
     def from_checkpoint(
         cls, path: str | Path, device: str | torch.device | None = None
     ) -> Self:
-        """Make a trainer from a saved file, on any machine, on its best device."""
+        """Make a trainer from a saved file, by default on the best device here."""
         device = str(device or best_device())
         config = read_checkpoint(path)["config"] | {"device": device}
         try:

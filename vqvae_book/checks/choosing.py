@@ -15,15 +15,15 @@ def budget(answer: Tensor) -> str | None:
     return first_wrong(answer, {"K": 512, "the bits per image": 441})
 
 
-@exercise("7.2", "Vectors that fill a square measure as what they are.")
+@exercise("7.2", "Vectors that fill a square measure as two-dimensional.")
 def dimension(answer: float) -> str | None:
     if abs(answer) < 1.5:
         return "That looks like the slope: by (7.1) it is -2 / d."
     near = abs(answer - 2) < 0.2
-    return None if near else "Is the error measured on points that placed no code?"
+    return None if near else "Do the points you measure on differ from those in kmeans?"
 
 
-@exercise("7.3", "The numbers are those of the whole codebook.")
+@exercise("7.3", "The numbers returned are those of the whole codebook.")
 def nearest_kept(answer: Callable) -> str | None:
     def brute_force(z: Tensor, codes: Tensor, kept: Tensor) -> Tensor:
         distances = (z[:, None] - codes[kept]).square().sum(dim=2)
@@ -39,7 +39,7 @@ def nearest_kept(answer: Callable) -> str | None:
 @exercise("7.4", "The square of the length makes up for β.")
 def scale(answer: float) -> str | None:
     if abs(answer - 16) < 0.1:
-        return "The term goes with the square of the length."
+        return "The term is proportional to the square of the length."
     if abs(answer - 0.25) < 0.01:
-        return "Which of the two holds its vectors harder?"
+        return "Which of the two pulls its vectors harder?"
     return None if abs(answer - 4) < 0.01 else "Set both terms equal, and divide."

@@ -11,13 +11,13 @@ from torch import Tensor
 from ..exercises import disagreement, exercise, first_wrong, guarded
 
 
-@exercise("6.1", "Only what calculates with the numbers can notice new ones.")
+@exercise("6.1", "Only what calculates with the numbers can notice the new ones.")
 def renumbered(answer: Tensor) -> str | None:
     probes = {"the probe on one-hot codes": 0, "the probe on plain numbers": 1}
     return first_wrong(answer, {"the error": 0, "the perplexity": 0, **probes})
 
 
-@exercise("6.2", "Near numbers are near codes now, along this one direction.")
+@exercise("6.2", "Close numbers now mean close codes, along this one direction.")
 def sorted_codes(answer: Callable) -> str | None:
     def along(codes: Tensor) -> Tensor:
         centered = codes - codes.mean(dim=0)
@@ -32,18 +32,18 @@ def sorted_codes(answer: Callable) -> str | None:
     return disagreement(guarded(rising), lambda codes: along(codes).sort()[0], *cases)
 
 
-@exercise("6.3", "It uses what neighbors tell, and nothing that it may not see.")
+@exercise("6.3", "It uses what the neighbors tell, and nothing that it must not see.")
 def price(answer: Callable) -> str | None:
     bits = guarded(lambda *grids: float(answer(*grids, 8)))
     train, test = torch.randint(7, (3000, 7, 7)), torch.randint(8, (300, 7, 7))
     if not math.isfinite(bits(train, test)):
-        return "A code that occurs in no training image must have a finite price."
+        return "A code that occurs in no training image must have a finite cost."
     train = torch.randint(8, (3000, 7, 7))
     if bits(train, test) < 0.99 * 49 * 3:
         return "Random codes cost less than their entropy: what does it look at?"
     striped = [grids[:, :1].expand(-1, 7, -1).contiguous() for grids in (train, test)]
     if not bits(*striped) < 0.5 * 49 * 3:
-        return "Where all rows repeat the first, the code above should save more bits."
+        return "If all rows repeat the first, the code above should save more bits."
     return None
 
 
@@ -55,7 +55,7 @@ def surprise(answer: Callable) -> str | None:
     if bits.shape != (2,):
         return f"For 2 images it returned the shape {tuple(bits.shape)}."
     if not bits.isfinite().all():
-        return "A code that never stood at a position must have a finite price there."
+        return "A code that never occurred at a position must have a finite cost there."
     if bits[1] < bits[0] + 49:
-        return "The usual codes in unusual places should cost many bits more."
+        return "The usual codes in unusual positions should cost many more bits."
     return None

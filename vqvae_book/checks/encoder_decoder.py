@@ -11,7 +11,7 @@ from ..exercises import exercise, first_wrong, guarded
 
 
 @exercise(
-    "4.1", "Three halvings leave 4 × 4 positions, and the field exceeds the image."
+    "4.1", "Three halvings leave 4 × 4 positions; the field is larger than the image."
 )
 def third_halving(answer: Tensor) -> str | None:
     expected = {"the side of the grid": 4, "the bits": 144, "the side of the field": 38}
@@ -19,19 +19,19 @@ def third_halving(answer: Tensor) -> str | None:
 
 
 @exercise(
-    "4.3", "The field is 18 pixels wide; seven of them lie outside, on two sides."
+    "4.3", "The field is 18 pixels wide; on two sides, seven of them are outside."
 )
 def share_of_padding(answer: float) -> str | None:
     if abs(answer - 7 / 18) < 0.01:
         return "That is the share along one side. The field is a square at a corner."
     if abs(answer - (11 / 18) ** 2) < 0.01:
-        return "That is the share of the field that lies inside the image."
+        return "That is the share of the field that is inside the image."
     if abs(answer - (1 - (11 / 18) ** 2)) > 0.01:
         return "How far does the field of code (0, 0) reach beyond the image, per side?"
     return None
 
 
-@exercise("4.2", "Two places are missing at two borders, and yet no pixel is unseen.")
+@exercise("4.2", "Two pixels are missing at two borders, but codes see every pixel.")
 def odd_sides(answer: Tensor) -> str | None:
     parts = {"the side of the picture": 28, "the pixels that no code sees": 0}
     return first_wrong(answer, parts)
@@ -46,7 +46,7 @@ def fine_grid(answer: VQVAE) -> str | None:
     if indices.shape[1:] != (14, 14):
         return f"It encodes 28 × 28 pixels as {tuple(indices.shape[1:])} codes."
     if K != 4:
-        return f"It has {K} codes, which cost other bits."
+        return f"It has {K} codes, which give another number of bits."
     shape = tuple(guarded(answer.decode)(indices).shape[2:])
     return None if shape == (28, 28) else f"It decodes them as {shape} pixels."
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..exercises import disagreement, exercise, first_wrong
 
 
-@exercise("1.1", "log2 K bits per position; the length of a code costs none.")
+@exercise("1.1", "It takes log2 K bits per position, whatever the length of a code.")
 def rate_of_a_grid(answer: Tensor) -> str | None:
     if answer.flatten()[0].round() in (305, 306):
         return "These are nats; bits take the logarithm to base 2."
@@ -29,11 +29,11 @@ def gap_of_one_hot(answer: Callable) -> str | None:
 
     cases = [(torch.randn(n, K), torch.randint(K, (n,))) for n, K in ((6, 4), (1, 9))]
     if disagreement(answer, lambda *case: -brute_force(*case), *cases) is None:
-        return "The sign is turned round: the gap is log p(x) minus the bound."
+        return "The sign is reversed: the gap is log p(x) minus the bound."
     return disagreement(answer, brute_force, *cases)
 
 
-@exercise("1.3", "The decoder's gradient is copied; no error reaches the code.")
+@exercise("1.3", "The decoder's gradient is copied to z_e; it does not reach the code.")
 def smallest_model(answer: Tensor) -> str | None:
     if torch.isclose(answer.flatten()[0], torch.tensor(-3.0).double()):
         return "The gradient for z_e lacks a part: which other term moves the encoder?"

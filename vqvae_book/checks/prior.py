@@ -15,12 +15,12 @@ from ..exercises import disagreement, exercise
 
 @exercise(
     "8.1",
-    "A uniform coder asks 5 bits and is never wrong. A prior that is sure pays each "
-    "time another code comes.",
+    "A uniform coder always takes 5 bits. A prior that is sure of one code takes many "
+    "more whenever another one comes.",
 )
 def price_of_chance(answer: float) -> str | None:
     if abs(answer - 5) < 0.05:
-        return "That is the price of a uniform coder. This prior is not uniform."
+        return "That is the cost with a uniform coder. This prior is not uniform."
     if abs(answer - (31 * math.log(310) - math.log(0.9)) / 32) < 0.01:
         return "That looks like nats: take logarithms to the base 2."
     right = abs(answer - (31 * math.log2(310) - math.log2(0.9)) / 32) < 0.01
@@ -28,13 +28,13 @@ def price_of_chance(answer: float) -> str | None:
     return None if right else hint
 
 
-@exercise("8.2", "It lets honest stacks pass, and finds leaks from all sides.")
+@exercise("8.2", "It accepts causal stacks, and finds leaks from all sides.")
 def leaks(answer: Callable) -> str | None:
     config = PriorConfig(num_embeddings=4, hidden_dim=8, layers=3, device="cpu")
     honest = {"a masked stack": MaskedStack(config), "two stacks": GatedStack(config)}
     for name, stack in honest.items():
         if answer(stack, 8):
-            return f"It calls {name} leaky, which is honest."
+            return f"It calls {name} leaky, which is causal."
     copying = MaskedStack(config)
     copying.layers[0] = MaskedConv2d(8, 3, "B")
     leaky = {"its own position": copying}
@@ -49,7 +49,7 @@ def leaks(answer: Callable) -> str | None:
 
 
 @exercise(
-    "8.3", "The messages lie in the last interval, and none is longer than it must."
+    "8.3", "The messages are in the last interval, and none is longer than needed."
 )
 def encoded(answer: Callable) -> str | None:
     for _ in range(20):
@@ -64,17 +64,18 @@ def encoded(answer: Callable) -> str | None:
         if not isinstance(message, str) or not set(message) <= {"0", "1"}:
             return "The message must be a string of the digits 0 and 1."
         if len(message) > 12 * 16:
-            return "A message is longer than all its probabilities need together."
+            return "A message is longer than all its probabilities together need."
         value = int("0" + message, 2) << (12 * 16 - len(message))
         if not low <= value < low + width:
-            return "A message lies outside of the last interval: its codes are lost."
+            return "A message is outside the last interval: its codes are lost."
         if len(message) > 12 * 16 - math.log2(width) + 1:
-            return "A shorter binary fraction lies in the last interval, too."
+            return "A shorter binary fraction is in the last interval, too."
     return None
 
 
 @exercise(
-    "8.4", "One row up the two columns beyond reach, two rows up those beyond four."
+    "8.4",
+    "One row up it misses columns beyond two to the right, two rows up beyond four.",
 )
 def pairs_missed(answer: float) -> str | None:
     missed = sum(
@@ -85,10 +86,10 @@ def pairs_missed(answer: float) -> str | None:
     )
     if answer == missed:
         return None
-    return "Each climb moves two columns to the right: which columns stay out of reach?"
+    return "Each row up reaches two columns further right: which does it miss?"
 
 
-@exercise("8.6", "At a rate of 0 it is the nearest code; the price is in nats.")
+@exercise("8.6", "At a rate of 0 it is the nearest code; the cost is in nats.")
 def choose(answer: Callable) -> str | None:
     def ours(distances, logits, rate):
         return (distances - rate * logits.log_softmax(dim=1)).argmin(dim=1)

@@ -23,14 +23,14 @@ def effective_codes(answer: Callable) -> str | None:
     return disagreement(answer, by_counting, *cases)
 
 
-@exercise("2.2", "It tells channels last from two layouts of the same shape.")
+@exercise("2.2", "It tells channels-last from two other layouts of the same shape.")
 def layouts(answer: Callable) -> str | None:
     wrong = {
         "of a bare reshape": lambda z: z.reshape(-1, z.shape[1]),
         "that puts images last": lambda z: z.movedim(0, -1).reshape(-1, z.shape[1]),
     }
     if not answer(lambda z: z.movedim(1, -1).reshape(-1, z.shape[1])):
-        return "It refuses the right layout, channels last."
+        return "It rejects the right layout, channels-last."
     accepted = [name for name, flatten in wrong.items() if answer(flatten)]
     return f"It accepts the layout {accepted[0]}." if accepted else None
 
@@ -38,11 +38,11 @@ def layouts(answer: Callable) -> str | None:
 @exercise(
     "2.3",
     "Shorter memories wobble with each batch, longer ones lag. The squares of the two "
-    "add, and a faster cluster moves the best decay down.",
+    "errors add up, and for a faster cluster the best decay is lower.",
 )
 def best_decay(answer: float) -> str | None:
     if not 0 <= answer < 1:
-        return "A decay lies in [0, 1)."
+        return "A decay is in [0, 1)."
     if answer > 0.85:
         return "With so long a memory the code lags behind: try shorter ones."
     if answer < 0.65:
@@ -52,8 +52,8 @@ def best_decay(answer: float) -> str | None:
 
 @exercise(
     "2.5",
-    "With codes of length 1, half the squared length takes the same from every score; "
-    "the length of a vector scales all its scores alike.",
+    "If all codes have length 1, half the squared length is the same in every score. "
+    "The length of a vector scales all its scores by the same factor.",
 )
 def nearest_angle(answer: Callable) -> str | None:
     def by_angles(z, codes):

@@ -16,7 +16,7 @@ def meeting_places(answer: Callable) -> str | None:
     return disagreement(answer, brute_force, (0.25,), (1.0,), (3.0,))
 
 
-@exercise("3.2", "What stands outside of a detach is moved, whatever the order.")
+@exercise("3.2", "Whatever is outside a detach is moved, in either order.")
 def four_losses(answer: Tensor) -> str | None:
     parts = ("on encoder outputs", "on codes")
     names = [f"{loss}, {part}" for loss in "abcd" for part in parts]

@@ -14,13 +14,13 @@ from vqvae_lib import VQVAE, VQVAEConfig, learning_rate
 from ..exercises import disagreement, exercise
 
 
-@exercise("5.1", "Half of the plan is two sevenths of the way down from the peak.")
+@exercise("5.1", "Half of the steps is two sevenths of the way down from the peak.")
 def rate_halfway(answer: float) -> str | None:
     right, peak = learning_rate(0.5, 0.01), 0.01
     if abs(answer - peak) < 0.02 * peak:
-        return "That is the peak, which the plan passes at three tenths."
+        return "That is the peak, which is reached after three tenths of the steps."
     if abs(answer - peak / 2) < 0.02 * peak:
-        return "The fall begins at three tenths of the plan, not at its start."
+        return "The fall begins after three tenths of the steps, not at the start."
     if abs(answer - right) > 0.02 * right:
         return "Put t = 1/2 into the second line of (5.2), with a peak of 0.01."
     return None
@@ -42,7 +42,7 @@ def one_picture(answer: Callable) -> str | None:
     return None
 
 
-@exercise("5.3", "What equal seeds share cancels in the differences, and only there.")
+@exercise("5.3", "What a seed does to both cancels in the differences, and only there.")
 def standard_errors(answer: Callable) -> str | None:
     def error(values: Tensor) -> float:
         return float(values.std() / math.sqrt(len(values)))
@@ -57,7 +57,7 @@ def standard_errors(answer: Callable) -> str | None:
     return disagreement(answer, ours, (a, b), ([3.0, 1.0], [1.0, 3.0]))
 
 
-@exercise("5.4", "The codes move once, after all gradients are there.")
+@exercise("5.4", "The codes move once, after all gradients are computed.")
 def accumulate(answer: Callable) -> str | None:
     sizes = {"hidden_dim": 8, "num_embeddings": 8, "embedding_dim": 4}
     whole = VQVAE(VQVAEConfig(restart_threshold=0, device="cpu", **sizes)).train()
@@ -75,12 +75,12 @@ def accumulate(answer: Callable) -> str | None:
     return None
 
 
-@exercise("5.5", "Four updates multiply, so the fourth root forgets as fast per image.")
+@exercise("5.5", "Four decays multiply, so the fourth root forgets as fast per image.")
 def memory_per_image(answer: float) -> str | None:
     if abs(answer - 0.9**4) < 1e-3:
-        return "That forgets faster: four updates happen where one did."
+        return "That forgets faster: there are now four updates instead of one."
     if abs(answer - 0.975) < 1e-4:
-        return "Close: a quarter of what is forgotten. But four updates multiply."
+        return "Close: each forgets a quarter as much. But four updates multiply."
     if abs(answer - 0.9**0.25) > 8e-4:
         return "What must four updates together leave of an old count?"
     return None

@@ -11,10 +11,10 @@ from torch import Tensor
 from ..exercises import disagreement, exercise
 
 
-@exercise("9.1", "A factor on the whole loss changes no step of Adam, but the ELBO.")
+@exercise("9.1", "A factor on the whole loss changes the ELBO, but not Adam's steps.")
 def exchange(answer: float) -> str | None:
     if abs(answer - 0.02 / 3) < 1e-4:
-        return "With this one a nat of rate would weigh less, not more."
+        return "With this variance a nat of rate would weigh less, not more."
     near = abs(answer - 0.06) < 1e-4
     return None if near else "Divide the loss by the weight, and compare with (9.4)."
 
@@ -37,7 +37,7 @@ def gaussian_rate(answer: Callable) -> str | None:
     return disagreement(answer, ours, *cases)
 
 
-@exercise("9.3", "Directions die in order of their variance, the weakest first.")
+@exercise("9.3", "Directions die in order of their variance, the smallest first.")
 def alive(answer: Callable) -> str | None:
     def ours(images: Tensor, weight: float, variance: float) -> int:
         principal = torch.linalg.eigvalsh(images.T.cov())
@@ -48,7 +48,7 @@ def alive(answer: Callable) -> str | None:
     return disagreement(answer, ours, *((images, w, 0.02) for w in (0.1, 2, 20, 500)))
 
 
-@exercise("9.4", "It sees noise as well as what is loud in the wrong place.")
+@exercise("9.4", "It counts noise, and also detail in the wrong place.")
 def high_error(answer: Callable) -> str | None:
     def ours(x: Tensor, x_recon: Tensor) -> Tensor:
         rows, columns = (torch.fft.fftfreq(n) for n in x.shape[-2:])
@@ -60,7 +60,7 @@ def high_error(answer: Callable) -> str | None:
     return disagreement(answer, ours, (x, x + 0.2), (x, x + noise), (x, x * 0.5))
 
 
-@exercise("9.5", "Where it is near zero, the position's bits are spent for nothing.")
+@exercise("9.5", "Where it is near zero, the bits of the position are wasted.")
 def swap_costs(answer: Callable) -> str | None:
     weights = torch.tensor([[1.0, 0.5, 0.0], [2.0, 1.0, 0.1]])
 

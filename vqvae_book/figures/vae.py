@@ -65,7 +65,7 @@ def bits_back(prices: Curves, sums: Curves, kl: float) -> Figure:
     (widths of the grid's bins, bits). kl: bits in the limit.
     """
     figure, [[left, right]] = canvas(1, 2, height=3.2)
-    x, head = "standard deviation of the posterior", "Price of a number"
+    x, head = "standard deviation of the posterior", "Cost of a number"
     plot(left, prices, x, "KL (bits)", head, xscale="log", ylim=(0, None))
     x = "width of the bins (finer to the right)"
     plot(right, sums, x, "bits", "Bits back", xscale="log")
@@ -87,7 +87,7 @@ def kl_maps(kl: Tensor) -> Figure:
     right.plot(places, ranked, color=BLUE, label="one number of the latent")
     name = f"{ACTIVE_NATS:g} nats: counted as unused below"
     draw.level(right, ACTIVE_NATS, name, ORANGE)
-    x, head = "number, from dearest to cheapest", "Number by number"
+    x, head = "number, from most to least costly", "Number by number"
     draw.label(right, x, "KL (nats)", head, yscale="log")
     draw.legend(right, loc="lower left")
     return figure
