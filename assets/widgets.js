@@ -9,14 +9,6 @@ requirejs.config({
   paths: { [dist]: dist, ...Object.fromEntries(modules.map((name) => [`@jupyter-widgets/${name}`, `${dist}/${name}`])) },
 });
 
-// The bundle sets the mathematics of its labels through MathJax 2's queue, which MathJax 3 lacks.
-document.addEventListener("DOMContentLoaded", () => {
-  if (!window.MathJax || MathJax.Hub) return;
-  MathJax.Hub = {
-    Queue: ([, , element]) => MathJax.startup.promise.then(() => MathJax.typesetPromise([element])),
-  };
-});
-
 // The bundle's sliders have no name, and give their place in the row of values instead of the value.
 function nameSliders() {
   for (const slider of document.querySelectorAll(".widget-hslider")) {

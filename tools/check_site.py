@@ -71,7 +71,6 @@ def visit(browser: Browser, address: str, name: str) -> Page:
     tab.set_default_timeout(chromium.PATIENCE)
     listen(tab, address, page.faults)
     tab.goto(f"{address}/{name}", wait_until="networkidle")
-    tab.evaluate("window.MathJax?.startup?.promise.then(() => true)")
     page.facts = tab.evaluate(QUESTIONS)
     page.faults += page.facts["faults"]
     # axe-core would hand itself to require.js, which widgets use, instead of to the page.

@@ -17,8 +17,9 @@ from project import ROOT
 MODULES = ROOT / "node_modules"
 SITE = ROOT / "assets" / "vendor"
 SERVED = (
-    "mathjax/LICENSE",
-    "mathjax/es5/tex-svg.js",
+    "katex/LICENSE",
+    "katex/dist/katex.min.css",
+    "katex/dist/fonts/*.woff2",
     "requirejs/require.js",
     "@jupyter-widgets/html-manager/dist/embed-amd.js",
     "@jupyter-widgets/html-manager/dist/*.woff2",
