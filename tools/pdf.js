@@ -1,13 +1,8 @@
 // pdf.py runs this in the site's first page: it puts every page of the book there, one after the other, for printing.
 async ({ files, cover, site }) => {
   const nameOf = (file) => file.replace(/\.html$/, "").replaceAll("/", "-");
-
-  function textOf(head) {
-    const copy = head.cloneNode(true);
-    copy.querySelectorAll(".katex-mathml").forEach((math) => math.remove()); // the same again, for screen readers
-    return copy.textContent.replace(/\s+/g, " ").trim();
-  }
-
+  const said = (head) => [...head.querySelectorAll(".katex-mathml")].map((math) => math.textContent); // a second time
+  const textOf = (head) => said(head).reduce((text, tex) => text.replace(tex, ""), head.textContent).replace(/\s+/g, " ").trim();
   const entries = []; // of the contents: pages, and their headings of the second level
   const names = new Map(files.map((file) => [new URL(file, location.origin).pathname, nameOf(file)]));
 
@@ -35,7 +30,9 @@ async ({ files, cover, site }) => {
     article.querySelectorAll(".headerlink").forEach((link) => link.remove());
     const title = textOf(article.querySelector("h1"));
     article.querySelectorAll("a[href]").forEach((link) => mendLink(link, base));
-    article.querySelectorAll("img").forEach((image) => (image.src = new URL(image.getAttribute("src"), base).href));
+    article.querySelectorAll("img").forEach((image) => {
+      Object.assign(image, { src: new URL(image.getAttribute("src"), base).href, loading: "eager" });
+    });
     article.querySelectorAll("details:not(.hide)").forEach((details) => (details.open = true));
     for (const live of article.querySelectorAll(".cell_output:has(script):not(:has(.vq-selfcheck))")) {
       const page = site ? element("a", { href: site + file }, title) : title;

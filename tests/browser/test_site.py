@@ -63,6 +63,7 @@ def notebook(title: str, output: dict, state: dict | None = None) -> nbformat.No
         nbformat.v4.new_markdown_cell(f"## 3.1 The loop\n\n{shown}"),
         cell("say(1)", {"text/markdown": "A sentence on $K$, see [Figure 3.1](#figure-3-1)."}, "hide-input"),
         cell("draw()", {"image/png": DOT}, "hide-input"),
+        cell("again()", {"image/png": DOT}, "remove-input"),
         nbformat.v4.new_markdown_cell("**Figure 3.1.** A dot.\n\n**Not a figure.** [The loop](#31-the-loop) again."),
         cell("widget()", {"text/html": "<b>live</b>"}, "hide-input"),
     ]
@@ -158,24 +159,43 @@ def test_copied_maths_is_tex(page, served):
     page.goto(f"{served}/equations.html", wait_until="networkidle")
     copied = """() => new Promise((resolve) => {
         getSelection().selectAllChildren(document.querySelector(".bd-article p:has(.katex)"));
-        document.addEventListener("copy", (event) => resolve(event.clipboardData.getData("text/plain")), { once: true });
+        document.addEventListener("copy", (event) => resolve(event.clipboardData.getData("text/plain")));
         document.execCommand("copy");
     })"""
     assert page.evaluate(copied) == "Inline, $e_k = m_k / N_k$, and aligned:"
 
 
-def test_maths_in_an_output_is_set_and_a_page_without_maths_has_not_its_styles(page, served):
+def test_a_page_loads_one_sheet_and_one_script_and_letters_where_it_has_maths(page, served):
+    asked = []
+    page.on("request", lambda request: asked.append(urlsplit(request.url).path.split("/")[-1]))
     page.goto(f"{served}/widget.html", wait_until="networkidle")
     assert page.locator(".cell_output .math math annotation").all_text_contents() == ["K"]
-    page.goto(f"{served}/../search.html", wait_until="networkidle")
-    assert page.locator("link[href*=katex]").count() == 0
+    assert "book-KaTeX_Math-Italic.woff2" in asked
+    asked.clear()
+    page.goto(f"{served}/../genindex.html", wait_until="networkidle")
+    page.wait_for_function("document.fonts.check('900 1em \"Font Awesome 6 Free\"', '\\uf0c9')")
+    icons = "book-fa-solid-900.woff2"
+    assert {*asked} - {"favicon.svg"} == {"genindex.html", "book.css", "book.js", "logo.svg", icons}
+
+
+def test_the_search_page_finds_and_its_finds_are_highlighted(page, served):
+    page.goto(f"{served}/../search.html?q=aligned", wait_until="networkidle")
+    page.locator("#search-results li a").first.click()
+    page.wait_for_url("**/equations.html*")
+    page.locator(".bd-article .highlighted", has_text="aligned").wait_for()
+
+
+def test_pictures_have_their_size_before_they_come_and_come_when_they_are_near(page, served):
+    page.goto(f"{served}/widget.html", wait_until="networkidle")
+    seen = "all => all.map((image) => ['width', 'height', 'loading'].map((name) => image.getAttribute(name)))"
+    assert page.locator(".cell_output img").evaluate_all(seen) == [["1", "1", None], ["1", "1", "lazy"]]
 
 
 def test_a_formula_that_cannot_be_set_fails_the_build_and_is_named(book, tmp_path, capfd):
     root = shutil.copytree(book.parent.parent.parent, tmp_path / "book", ignore=shutil.ignore_patterns("_build"))
     (root / "chapters" / "equations.md").write_text(EQUATIONS.replace(r"\lVert", r"\nosuchthing"), encoding="utf-8")
     assert build.make_pages(root, root) != 0
-    assert re.search(r"equations\.md:\d+: .*can't be set, k\(z\) = .*nosuchthing", capfd.readouterr().err)
+    assert re.search(r"chapters/equations.html: a formula can't be set: k\(z\) = .*nosuchthing", capfd.readouterr().err)
 
 
 def test_a_widget_lives_on_the_sites_own_scripts(watched, address):
