@@ -72,7 +72,7 @@ def write_tex(self: nodes.NodeVisitor, node: nodes.math | nodes.math_block) -> N
 
 
 def finish(app: Sphinx, exception: Exception | None) -> None:
-    """Set the maths of finished pages, and cut what they load to what they use: finish.js, whose fault is the build's."""
+    """Set the maths of finished pages, and cut what they load to what they use; a fault of finish.js is the build's."""
     if app.builder.format == "html" and not exception:
         subprocess.run(["node", Path(__file__).with_name("finish.js"), app.outdir], check=True)
 

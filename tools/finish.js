@@ -47,17 +47,21 @@ async function main() {
     .reduce((most, names) => (names.length > most.length ? names : most));
   const scripts = listed(SCRIPT).filter((name) => !/fontawesome|documentation_options/.test(name));
   const script = scripts.map((name) => `;\n${read(file(name)).replace(/^\/\/# sourceMapping.*/m, "")}`).join("\n");
-  const words = `${tags}\n${script}\n${read(`${__dirname}/pdf.js`)}`;
+  const words = [tags, script, read(file("searchtools.js")), read(`${__dirname}/pdf.js`)].join("\n"); // these give classes
   const purge = { content: [{ raw: words, extension: "txt" }], safelist: { greedy: RUNTIME } };
   let [{ css }] = await new PurgeCSS().purge({ ...purge, css: [{ raw: listed(SHEET).map(sheet).join("\n") }] });
   css = css.replace(/\/\*.*?\*\//gs, "");
   const icons = [...css.matchAll(/\\(f\w{2,3})\b/g)].map(([, code]) => String.fromCodePoint(`0x${code}`)).join("");
   for (const [source, name] of css.matchAll(/src:\s*url\(([\w./-]+\.woff2)\)[^;}]*/g)) {
-    const font = await subset(readFileSync(file(name)), all + icons, { targetFormat: "woff2" });
-    css = css.replace(source, `src:url(${written(`book-${posix.basename(name)}`, font)})`);
+    const font = await subset(readFileSync(file(name)), all + css + icons, { targetFormat: "woff2" });
+    const inside = `data:font/woff2;base64,${font.toString("base64")}`; // icons are there with their page, and shift nothing
+    css = css.replace(source, `src:url(${name.includes("fa-solid") ? inside : written(`book-${posix.basename(name)}`, font)})`);
   }
   const [style, code] = [written("book.css", css), written("book.js", script)];
-  const options = `<script>${read(file("documentation_options.js"))}</script>\n`; // scripts in the page set more of them
+  // Scripts in the page set more options. The theme's own script would choose between light and dark after the first paint.
+  const early = `if (document.documentElement.dataset.mode === "auto") document.documentElement.dataset.theme =
+    matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";`;
+  const options = `<script>${read(file("documentation_options.js"))}\n${early}</script>\n`;
   pages.forEach((page, i) => {
     const once = (make, count = 0) => (_, root) => (count++ ? "" : make(root));
     let pictures = 0;
