@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import posixpath
 import re
+import subprocess
 from html import escape
+from pathlib import Path
 
 from docutils import nodes
 from myst_nb.sphinx_ import HideCodeCellNode, depart_HideCellInput
@@ -62,6 +64,19 @@ def fold(self: nodes.NodeVisitor, node: HideCodeCellNode) -> None:
     self.body.append(f'{start}<summary aria-label="Show the {kind}{of}">{kind}</summary>\n')
 
 
+def write_tex(self: nodes.NodeVisitor, node: nodes.math | nodes.math_block) -> None:
+    """Write a formula as its TeX, for finish.js."""
+    tag = "div" if isinstance(node, nodes.math_block) else "span"
+    self.body.append(self.starttag(node, tag, self.encode(node.astext()), CLASS="math") + f"</{tag}>")
+    raise nodes.SkipNode
+
+
+def finish(app: Sphinx, exception: Exception | None) -> None:
+    """Set the maths of finished pages, and cut what they load to what they use; a fault of finish.js is the build's."""
+    if app.builder.format == "html" and not exception:
+        subprocess.run(["node", Path(__file__).with_name("finish.js"), app.outdir], check=True)
+
+
 def add_links(app: Sphinx, config: Config) -> None:
     """Give theme and extensions the addresses of repository and site, where they are known."""
     if url := repository():
@@ -111,9 +126,11 @@ def setup(app: Sphinx) -> dict[str, bool]:
     os.environ |= STATIC  # for kernels, where Jupyter Book executes the notebooks itself
     app.add_config_value("book_pdf", "", "html")  # its path in the site; set by build.py, which makes it afterwards
     app.add_transform(Captions)
+    app.add_html_math_renderer("katex", (write_tex, None), (write_tex, None))
     app.add_node(HideCodeCellNode, override=True, html=(fold, depart_HideCellInput))
     app.connect("config-inited", add_links)
     app.connect("html-page-context", mend_page, priority=502)  # after the theme, which makes the menu of downloads
+    app.connect("build-finished", finish, priority=900)  # after the theme, which writes the colours of code
     app.connect("autodoc-process-docstring", mend_docstring, priority=400)  # before napoleon, which writes stars
     if site_address():
         app.setup_extension("sphinx_sitemap")  # it can't do without an address

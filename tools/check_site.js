@@ -14,7 +14,7 @@
   const own = loaded.filter(({ name }) => !/_static\/|searchindex\.js/.test(name));
   const weight = own.reduce((sum, { decodedBodySize }) => sum + decodedBodySize, 0);
   const heads = all("h1").filter((head) => head.checkVisibility()).length;
-  const isSet = (math) => math.querySelector("mjx-container") && !math.querySelector('[data-mjx-error], [fill="red"]');
+  const isSet = (math) => math.querySelector(".katex math");
   const isCut = (code) => code.checkVisibility() && code.scrollWidth > code.clientWidth;
   const start = (element) => element.textContent.trim().slice(0, 100);
   return {

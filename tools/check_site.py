@@ -70,7 +70,6 @@ def visit(browser: Browser, address: str, name: str) -> Page:
     tab.set_default_timeout(chromium.PATIENCE)
     listen(tab, address, page.faults)
     tab.goto(f"{address}/{name}", wait_until="networkidle")
-    tab.evaluate("window.MathJax?.startup?.promise.then(() => true)")
     page.facts = tab.evaluate(QUESTIONS)
     page.faults += page.facts["faults"]
     tab.add_script_tag(path=vendor.AXE)

@@ -1,7 +1,8 @@
 // pdf.py runs this in the site's first page: it puts every page of the book there, one after the other, for printing.
 async ({ files, cover, site }) => {
   const nameOf = (file) => file.replace(/\.html$/, "").replaceAll("/", "-");
-  const textOf = (head) => head.textContent.replace(/\s+/g, " ").trim();
+  const said = (head) => [...head.querySelectorAll(".katex-mathml")].map((math) => math.textContent); // a second time
+  const textOf = (head) => said(head).reduce((text, tex) => text.replace(tex, ""), head.textContent).replace(/\s+/g, " ").trim();
   const entries = []; // of the contents: pages, and their headings of the second level
   const names = new Map(files.map((file) => [new URL(file, location.origin).pathname, nameOf(file)]));
 
@@ -29,7 +30,9 @@ async ({ files, cover, site }) => {
     article.querySelectorAll(".headerlink").forEach((link) => link.remove());
     const title = textOf(article.querySelector("h1"));
     article.querySelectorAll("a[href]").forEach((link) => mendLink(link, base));
-    article.querySelectorAll("img").forEach((image) => (image.src = new URL(image.getAttribute("src"), base).href));
+    article.querySelectorAll("img").forEach((image) => {
+      Object.assign(image, { src: new URL(image.getAttribute("src"), base).href, loading: "eager" });
+    });
     article.querySelectorAll("details:not(.hide)").forEach((details) => (details.open = true));
     for (const live of article.querySelectorAll(".cell_output:has(script):not(:has(.vq-selfcheck))")) {
       const page = site ? element("a", { href: site + file }, title) : title;
@@ -51,11 +54,8 @@ async ({ files, cover, site }) => {
   const front = element("section", { className: "printed cover" }, element("h1", {}, cover.title));
   front.append(...cover.lines.map((line) => element("p", {}, line)), element("ul", {}, ...contents));
   const article = document.querySelector(".bd-article");
-  await MathJax.startup.promise;
-  MathJax.typesetClear();
   document.getElementById("jb-print-docs-body")?.remove(); // the first page's own title and contents
   article.replaceChildren(front, ...sections);
-  await MathJax.typesetPromise([article]);
   await Promise.all([...article.querySelectorAll("img")].map((image) => image.decode()));
   await document.fonts.ready;
   // What is wider than the paper shrinks: paper does not scroll.
@@ -66,10 +66,5 @@ async ({ files, cover, site }) => {
   }
   const links = [...article.querySelectorAll('a[href^="#"]')].map((link) => link.getAttribute("href"));
   const dangling = links.filter((href) => !document.getElementById(decodeURIComponent(href.slice(1))));
-  const unset = [...article.querySelectorAll(".math")]
-    .filter((math) => !math.querySelector("mjx-container") || math.querySelector('[data-mjx-error], [fill="red"]'))
-    .map((math) => `not set: ${math.textContent.trim().slice(0, 100)}`);
-  // The titles as they are now set: MathJax gives equations a text of their own.
-  article.querySelectorAll(".cover a").forEach((link, i) => (entries[i].title = textOf(link)));
-  return { entries, faults: [...unset, ...dangling.map((href) => `leads nowhere: ${href}`)] };
+  return { entries, faults: dangling.map((href) => `leads nowhere: ${href}`) };
 };

@@ -1,6 +1,6 @@
 """Print the built site as one PDF, through headless Chromium: build.py does it.
 
-`pdf.js` puts all pages of `_toc.yml` into one, so that equations, links between chapters, bookmarks and page numbers
+`pdf.js` puts all pages of `_toc.yml` into one, so that links between chapters, bookmarks and page numbers
 come out right; the print rules of `assets/custom.css` say how it looks.
 """
 
@@ -41,7 +41,7 @@ def make(browser: Browser, site: Path = SITE, root: Path = ROOT) -> Path:
     """Print a built site; where the PDF is.
 
     Raises:
-        ValueError: an equation could not be set, or a link leads to no place in the PDF.
+        ValueError: a link leads to no place in the PDF.
     """
     config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
     files = [f"{page}.html" for page in toc_pages(root)]

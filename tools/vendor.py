@@ -16,7 +16,7 @@ from project import ROOT
 
 MODULES = ROOT / "node_modules"
 SITE = ROOT / "assets" / "vendor"
-SERVED = ("mathjax/LICENSE", "mathjax/es5/tex-svg.js")
+SERVED = ("katex/LICENSE", "katex/dist/katex.min.css", "katex/dist/fonts/*.woff2")
 AXE = MODULES / "axe-core" / "axe.min.js"
 
 
