@@ -34,10 +34,10 @@ def fetch() -> None:
         sys.exit("The site's scripts come from npm, and there is none here. Remedy: install Node.js, which brings it")
     subprocess.run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], cwd=ROOT, check=True)
     shutil.rmtree(SITE, ignore_errors=True)
-    for name in SERVED:
-        target = SITE / name
+    for file in [file for pattern in SERVED for file in MODULES.glob(pattern)]:
+        target = SITE / file.relative_to(MODULES)
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(MODULES / name, target)
+        shutil.copyfile(file, target)
     shutil.copyfile(ROOT / "package-lock.json", SITE / "package-lock.json")
 
 
