@@ -182,7 +182,9 @@ def test_the_search_page_finds_and_its_finds_are_highlighted(page, served):
     page.goto(f"{served}/../search.html?q=aligned", wait_until="networkidle")
     page.locator("#search-results li a").first.click()
     page.wait_for_url("**/equations.html*")
-    page.locator(".bd-article .highlighted", has_text="aligned").wait_for()
+    found = page.locator(".bd-article .highlighted")
+    found.first.wait_for()
+    assert found.all_inner_texts() == ["aligned"]
 
 
 def test_pictures_have_their_size_before_they_come_and_come_when_they_are_near(page, served):
