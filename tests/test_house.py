@@ -44,7 +44,7 @@ def named(*modules: str) -> list[Path]:
         # 3,000, and 350 each for choosing K and beta, the appendix, and the claims page, whose code stood in notebooks.
         pytest.param([path for path in BOOK if path not in CHECKS], 4_050, id="vqvae_book"),
         pytest.param(CHECKS, 100 * 9, id="checks of exercises, by chapter"),
-        # 1,200, and what writes pages' numbers, captions, reading times and buttons, sets their maths, cuts what they load.
+        # 1,200, and what writes pages' numbers, captions, times and buttons, sets their maths, cuts what they load.
         pytest.param(TOOLS, 1_475, id="tools"),
         # 5,500, and what holds self-checks, checks of exercises, claims, verdicts, numbers, playground and explorer.
         pytest.param(TESTS, 7_150, id="tests"),
