@@ -8,11 +8,6 @@
     description: content('meta[name="description"]', "content"),
     favicon: content('link[rel~="icon"]', "href"),
   };
-  const widgets = document.querySelector(".vq-playground, .vq-explorer, .vq-steps") !== null;
-  // Bytes of what the page loads and does not share with the others.
-  const loaded = ["navigation", "resource"].flatMap((kind) => performance.getEntriesByType(kind));
-  const own = loaded.filter(({ name }) => !/_static\/|searchindex\.js/.test(name));
-  const weight = own.reduce((sum, { decodedBodySize }) => sum + decodedBodySize, 0);
   const heads = all("h1").filter((head) => head.checkVisibility()).length;
   const isSet = (math) => math.querySelector(".katex math");
   const isCut = (code) => code.checkVisibility() && code.scrollWidth > code.clientWidth;
@@ -20,7 +15,6 @@
   return {
     faults: [
       ...(heads === 1 ? [] : [`${heads} headings of the first level instead of one`]),
-      ...(weight <= (widgets ? 1_500_000 : 600_000) ? [] : [`weighs ${Math.round(weight / 1000)} KB`]),
       ...Object.keys(said).filter((name) => !said[name]).map((name) => `no ${name}`),
       ...all(".math").filter((math) => !isSet(math)).map((math) => `an equation is not set: ${start(math)}`),
       ...all(".cell_input pre, .bd-article .highlight-python pre").filter(isCut).map((code) => `code is cut off: ${start(code)}`),
@@ -28,8 +22,6 @@
       // Sphinx takes a picture's file name where nothing else is said of it.
       ...all("img").filter(({ alt }) => /_images\//.test(alt)).map(({ alt }) => `a picture without a text: ${alt}`),
     ],
-    widgets,
-    weight,
     links: all("a[href]").map((link) => link.href),
     anchors: all("[id], a[name]").flatMap((target) => [target.id, target.name].filter(Boolean)),
   };

@@ -4,14 +4,15 @@
     python tools/check_site.py --lighthouse 5   and Lighthouse on about five of them, light and heavy ones (-1: on all)
 
 Faults are: an error or warning in the console, a request to another host or one that fails, a dead link or anchor, code
-that is cut off, what axe-core finds in light and in dark, scrolling sideways on a phone, too many bytes, what search
-engines and screen readers miss. What a second look at a page no longer finds is printed as flaky: a browser on a busy
-machine now and then gives up on a request.
+that is cut off, what axe-core finds in light and in dark, on a phone scrolling sideways, too many bytes and things that
+move while the page loads, what search engines and screen readers miss. What a second look at a page no longer finds is
+printed as flaky: a browser on a busy machine now and then gives up on a request.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import subprocess
 import sys
@@ -31,6 +32,14 @@ if TYPE_CHECKING:
 QUESTIONS = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
 LIGHTHOUSE = Path(__file__).with_name("lighthouse.mjs")
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+MOST_KIB = {"chapters/00_introduction.html": 350}  # of what a page first loads, compressed as servers do it
+OTHERS_KIB, MOST_SHIFT = 500, 0.02
+SHIFT = """new Promise((done) => {
+    let sum = 0;
+    const add = (list) => list.getEntries().forEach(({ value }) => { sum += value; });
+    new PerformanceObserver(add).observe({ type: "layout-shift", buffered: true });
+    setTimeout(() => done(sum), 100);
+})"""
 
 
 @dataclass
@@ -65,12 +74,18 @@ def listen(tab: Tab, home: str, faults: list[str]) -> None:
 
 def visit(browser: Browser, address: str, name: str) -> Page:
     """Open a page, light and dark, wide and narrow; what there is to say of it alone."""
-    page = Page(name)
-    tab = browser.new_page(viewport=WIDE, color_scheme="light", reduced_motion="reduce")
+    page, loaded = Page(name), []
+    tab = browser.new_page(viewport=PHONE, color_scheme="light", reduced_motion="reduce")
     tab.set_default_timeout(chromium.PATIENCE)
     listen(tab, address, page.faults)
+    tab.on("response", lambda got: loaded.append(got))
     tab.goto(f"{address}/{name}", wait_until="networkidle")
-    page.facts = tab.evaluate(QUESTIONS)
+    shift, most = tab.evaluate(SHIFT), MOST_KIB.get(name, OTHERS_KIB)
+    weight = sum(min(len(body), len(gzip.compress(body, 6))) for body in (got.body() for got in loaded)) / 1024
+    page.faults += [f"loads {weight:.0f} KiB, more than {most}"] if weight > most else []
+    page.faults += [f"moves while it loads, by {shift:.3f}"] if shift > MOST_SHIFT else []
+    tab.set_viewport_size(WIDE)
+    page.facts = tab.evaluate(QUESTIONS) | {"weight": weight, "requests": len(loaded), "shift": shift}
     page.faults += page.facts["faults"]
     tab.add_script_tag(path=vendor.AXE)
     for theme in ("light", "dark"):
@@ -136,7 +151,8 @@ def main() -> int:
         asked = pages if wanted < 0 else pages[:: max(1, len(pages) // wanted)] if wanted else []
         ask_lighthouse(asked, address, path)
     for page in pages:
-        print(f"{page.name}: {page.facts['weight'] / 1e3:.0f} KB{', asked by Lighthouse' * (page in asked)}")
+        facts = "{weight:.0f} KiB in {requests} requests, shift {shift:.3f}".format(**page.facts)
+        print(f"{page.name}: {facts}{', asked by Lighthouse' * (page in asked)}")
     for page in pages:  # last, where nobody has to look for them
         for fault in [*(f"flaky, {fault}" for fault in page.flaky), *page.faults]:
             print(f"{page.name}: {fault}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import shutil
 from pathlib import Path
@@ -323,10 +324,7 @@ def test_the_pages_of_the_book_are_without_fault(book, browser):
         pages = check_site.check(browser, address, book.parent)
     assert {page.name: page.faults for page in pages if page.faults} == {}
     assert {"search.html", "chapters/widget.html"} <= {page.name for page in pages}
-    assert [page.name for page in pages if page.facts.get("widgets")] == [
-        "chapters/playground.html",
-        "chapters/widget.html",
-    ]
+    assert all(0 < page.facts["weight"] < 250 and page.facts["requests"] < 15 for page in pages)
 
 
 BAD_PAGE = """<!doctype html><html data-theme="light"><head><title></title>
@@ -341,18 +339,19 @@ BAD_PAGE = """<!doctype html><html data-theme="light"><head><title></title>
 const dark = matchMedia("(prefers-color-scheme: dark)");
 dark.onchange = () => (document.documentElement.dataset.theme = dark.matches ? "dark" : "light");
 console.warn("a warning");
+setTimeout(() => { document.querySelector("h1").style.marginTop = "400px"; }, 50);
 nothing.there();
 </script></body></html>"""
 
 
 def test_each_fault_of_a_page_is_found(browser, scripts, tmp_path):
     (tmp_path / "bad.html").write_text(BAD_PAGE, encoding="utf-8")
-    (tmp_path / "big.css").write_text(" " * 600_000, encoding="utf-8")
+    (tmp_path / "big.css").write_bytes(random.Random(0).randbytes(600_000))  # which can't be compressed
     with chromium.serve(tmp_path) as address:
         [bad] = check_site.check(browser, address, tmp_path)
     expected = """console: a warning|script: nothing is not defined|404: |asks another host: http://elsewhere.invalid/a.png
 axe-core, light: color-contrast|axe-core, dark: color-contrast|scrolls sideways|2 headings of the first level
-an equation is not set: e^{2|no lang|no title|no description|no favicon|weighs 601 KB|dead link: nowhere.html
+an equation is not set: e^{2|no lang|no title|no description|no favicon|loads 730 |moves while|dead link: nowhere.html
 dead link: bad.html has no #nowhere|code is cut off: a line|a picture without a text|has a widget that needs a kernel"""
     for start in expected.replace("\n", "|").split("|"):
         assert any(fault.startswith(start) for fault in bad.faults), (start, bad.faults)
