@@ -50,7 +50,6 @@ PICTURES = {
     "vae.models": (lambda f: f(), 1, 0),
     "training.history_rows": (lambda f: f([1, 2, 3], {"loss": CURVE[1], "codes": CURVE[0]}, log=["loss"]), 2, 1),
     "training.error_vs_perplexity": (lambda f: f({"EMA": CURVE}, {"EMA": (0.1, 5.0), "b": (0.2, 4.0)}), 2, 3),
-    "training.formats": (lambda f: f({"a": torch.linspace(-1, 1, 99), "b": torch.zeros(9)}, 6e-8, 2.0**16), 1, 3),
     "codebook.code_grid": (lambda f: f(IMAGES[0], torch.rand(3, 7, 7), GRID), 2, 12),
     "codebook.walk": (lambda f: f({"a": IMAGES, "b": IMAGES}, {"a": CURVE, "b": CURVE}), 13, 0),
     "codebook.atlas": (lambda f: f(torch.cat([IMAGES[:, 0], torch.full((1, 28, 28), np.nan)]), 3, 4), 1, 0),

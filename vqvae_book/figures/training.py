@@ -2,13 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from . import draw
 from .draw import Curve, Values, plot
-from .style import COLORS, GRAY, INK, MARKERS, canvas
+from .style import COLORS, MARKERS, canvas
 
 
 def history_rows(
@@ -40,22 +38,4 @@ def error_vs_perplexity(
     for axis in (left, right):
         draw.plain_ticks(axis, "x", 5)
         draw.legend(axis, fontsize=7)
-    return figure
-
-
-def formats(gradients: Mapping[str, Tensor], smallest: float, scale: float) -> Figure:
-    """Show how large gradients are, name -> values, beside a format's smallest."""
-    figure, [[axis]] = canvas(height=2.9)
-    edges, lines = torch.linspace(-14, 0, 85), {}
-    for name, values in gradients.items():
-        size = values.detach().abs().flatten().float()
-        found = torch.histogram(size[size > 0].log10(), edges).hist / max(1, len(size))
-        lines[name] = 10 ** ((edges[1:] + edges[:-1]) / 2), 100 * found
-    plot(axis, lines, "absolute gradient", "share of values (%)", marks=0, xscale="log")
-    lost = {"color": GRAY, "alpha": 0.25, "linewidth": 0, "label": "zero in float16"}
-    axis.axvspan(1e-14, smallest, **lost)
-    border = f"the border after scaling by {scale:,.0f}"
-    axis.axvline(smallest / scale, color=INK, linestyle=":", label=border)
-    axis.set_xlim(1e-14, 1)
-    draw.legend_below(figure, columns=2)
     return figure
