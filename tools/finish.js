@@ -12,6 +12,7 @@ const SHEET = /<link\b[^>]*\shref="([./]*_static\/)([\w./-]+\.css)[^>]*>\s*/g;
 const SCRIPT = /<(?:script|link)\b[^>]*\s(?:src|href)="([./]*_static\/)(?!vendor|searchtools|language_data)([\w./-]+\.js)[^>]*>(?:<\/script>)?\s*/g;
 const SEARCH = /<script src="[./]*(_static\/(searchtools|language_data)|searchindex)\.js[^>]*><\/script>\s*/g;
 const PICTURE = /<img\b(?![^>]*\swidth=)[^>]*\ssrc="([^"]*_images\/[^"]+\.png)"/g;
+const EARLY = /fa-solid|KaTeX_(Main-Regular|Math-Italic)/; // fonts within the sheet: what comes later would move lines
 const RUNTIME = [/tooltip/]; // in the names of classes that scripts give
 const ENTITIES = { "&lt;": "<", "&gt;": ">", "&quot;": '"', "&#39;": "'", "&amp;": "&" };
 
@@ -54,8 +55,8 @@ async function main() {
   const icons = [...css.matchAll(/\\(f\w{2,3})\b/g)].map(([, code]) => String.fromCodePoint(`0x${code}`)).join("");
   for (const [source, name] of css.matchAll(/src:\s*url\(([\w./-]+\.woff2)\)[^;}]*/g)) {
     const font = await subset(readFileSync(file(name)), all + css + icons, { targetFormat: "woff2" });
-    const inside = `data:font/woff2;base64,${font.toString("base64")}`; // icons are there with their page, and shift nothing
-    css = css.replace(source, `src:url(${name.includes("fa-solid") ? inside : written(`book-${posix.basename(name)}`, font)})`);
+    const inside = `data:font/woff2;base64,${font.toString("base64")}`;
+    css = css.replace(source, `src:url(${EARLY.test(name) ? inside : written(`book-${posix.basename(name)}`, font)})`);
   }
   const [style, code] = [written("book.css", css), written("book.js", script)];
   // Scripts in the page set more options. The theme's own script would choose between light and dark after the first paint.
