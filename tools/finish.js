@@ -13,6 +13,7 @@ const SCRIPT = /<(?:script|link)\b[^>]*\s(?:src|href)="([./]*_static\/)(?!vendor
 const SEARCH = /<script src="[./]*(_static\/(searchtools|language_data)|searchindex)\.js[^>]*><\/script>\s*/g;
 const PICTURE = /<img\b(?![^>]*\swidth=)[^>]*\ssrc="([^"]*_images\/[^"]+\.png)"/g;
 const EARLY = /fa-solid|KaTeX_(Main-Regular|Math-Italic)/; // fonts within the sheet: what comes later would move lines
+const LOAD = `<script>for (const font of ["1em KaTeX_Main", "italic 1em KaTeX_Math"]) document.fonts.load(font);</script>\n`;
 const RUNTIME = [/tooltip/]; // in the names of classes that scripts give
 const ENTITIES = { "&lt;": "<", "&gt;": ">", "&quot;": '"', "&#39;": "'", "&amp;": "&" };
 
@@ -66,7 +67,8 @@ async function main() {
   pages.forEach((page, i) => {
     const once = (make, count = 0) => (_, root) => (count++ ? "" : make(root));
     let pictures = 0;
-    page = page.replace(SHEET, once((root) => `<link rel="stylesheet" href="${root}${style}" />\n`))
+    const fonts = page.includes('class="katex"') ? LOAD : "";
+    page = page.replace(SHEET, once((root) => `<link rel="stylesheet" href="${root}${style}" />\n${fonts}`))
       .replace(SCRIPT, once((root) => `${options}<script defer src="${root}${code}"></script>\n`))
       .replace(/<script (?=src=)(?![^>]*\sdefer)/g, "<script defer ")
       .replace(PICTURE, (start, path) => {
