@@ -70,7 +70,7 @@ past:  ## three chapters, quickly, in Colab's past: Python 3.12, numpy 2.0
 
 lowest:  ## the same tests with the lowest versions that pyproject.toml allows (Python 3.11)
 	@$(PYTHON) tools/environment.py lowest
-	@.venv-lowest/$(SCRIPTS)/python -m pytest -n 2 $(CORE)
+	@OMP_NUM_THREADS=1 .venv-lowest/$(SCRIPTS)/python -m pytest -n 2 $(CORE)
 
 runs: env  ## train the stored runs that are missing (needs MNIST; goes on where it was stopped)
 	@$(BIN)/python -m vqvae_book.experiments

@@ -251,6 +251,7 @@ def test_a_compiled_model_trains_without_compiling_again(start, images):
     assert same_bits(snapshot(model), snapshot(other))
 
 
+@pytest.mark.skipif(not hasattr(torch.compiler, "is_exporting"), reason="batches of any size: from torch 2.7 on")
 @pytest.mark.parametrize("name", ["encode", "decode", "forward"])
 def test_the_model_can_be_exported_for_batches_of_any_size(start, images, name):
     model = start().eval()
