@@ -54,7 +54,6 @@ PICTURES = {
     "codebook.walk": (lambda f: f({"a": IMAGES, "b": IMAGES}, {"a": CURVE, "b": CURVE}), 13, 0),
     "codebook.atlas": (lambda f: f(torch.cat([IMAGES[:, 0], torch.full((1, 28, 28), np.nan)]), 3, 4), 1, 0),
     "codebook.geometry": (lambda f: f(CODES, torch.tensor([3.0, 1.0]), USES[:5], LINE[:5]), 3, 0),
-    "codebook.densities": (lambda f: f({"digits": LINE, "noise": LINE + 1}, x="distance"), 1, 4),
     "codebook.near_and_far": (lambda f: f(LINE, LINE + 0.01, 0.2), 1, 3),
 }  # fmt: skip
 

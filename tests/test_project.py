@@ -57,8 +57,12 @@ def faults(page: nbformat.NotebookNode) -> set[str]:
 
 @NOTEBOOKS
 def test_a_notebook_is_stored_without_outputs_and_reads_well_everywhere(path):
-    assert path.read_text(encoding="utf-8") == notebooks.normalized(notebooks.read(path)), "Remedy: make format"
-    assert faults(notebooks.read(path)) == set()
+    page = notebooks.read(path)
+    assert path.read_text(encoding="utf-8") == notebooks.normalized(page), "Remedy: make format"
+    assert faults(page) == set()
+    text = "\n".join(cell.source for cell in page.cells if cell.cell_type == "markdown")
+    links = re.findall(r"\]\(([\w./-]+\.(?:ipynb|md))(?:#[\w-]+)?\)", text)
+    assert [link for link in links if not (path.parent / link).exists()] == []
 
 
 @pytest.mark.parametrize(

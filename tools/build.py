@@ -170,8 +170,7 @@ def make_pages(book: Path, output: Path, **config: str) -> int:
     program = shutil.which("jupyter-book", path=Path(sys.executable).parent)
     shutil.rmtree(output / "_build" / "html", ignore_errors=True)  # pages that are no longer in the book
     options = ["--path-output", str(output), "-n", "-W", "--keep-going", "--all", "-q"]
-    environment = os.environ | {"NODE_PATH": str(vendor.MODULES)}  # for finish.js: a book may lie anywhere
-    return subprocess.run([program, "build", str(book), *options], cwd=output, env=environment).returncode
+    return subprocess.run([program, "build", str(book), *options], cwd=output).returncode
 
 
 def site() -> int:

@@ -27,7 +27,7 @@ const written = (name, data) => {
 
 function typeset(page, start, tex, displayMode) {
   try {
-    return start + katex.renderToString(tex.replace(/&[\w#]+;/g, (name) => ENTITIES[name]), { displayMode, strict: "error" });
+    return start + katex.renderToString(tex.replace(/&[\w#]+;/g, (name) => ENTITIES[name] ?? name), { displayMode, strict: "error" });
   } catch ({ message }) {
     console.error(`${page}: a formula can't be set: ${tex}: ${message}`);
     process.exitCode = 1;

@@ -64,7 +64,8 @@ def is_exporting() -> bool:
 
 def autocast_on(device: torch.device) -> bool:
     """Whether autocast is on for a device; some, such as "meta", have none."""
-    return device.type != "meta" and torch.is_autocast_enabled(device.type)
+    known = torch.amp.is_autocast_available(device.type)
+    return known and torch.is_autocast_enabled(device.type)
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import chromium
@@ -24,6 +25,7 @@ def scripts() -> None:
     """The site's own scripts, and axe-core."""
     if not vendor.complete():
         pytest.skip("the site's scripts are not here: python tools/vendor.py, which needs npm")
+    os.environ["NODE_PATH"] = str(vendor.MODULES)  # for finish.js of a book that lies elsewhere
 
 
 @pytest.fixture(scope="package")

@@ -13,11 +13,9 @@ from vqvae_lib.metrics import active_codes, perplexity
 from . import draw
 from .style import (
     BLUE,
-    COLORS,
     FRAME,
     HEAT,
     INK,
-    MARKERS,
     ORANGE,
     PAPER,
     WIDTH,
@@ -109,24 +107,6 @@ def geometry(places: Tensor, variances: Tensor, counts: Tensor, ink: Tensor) -> 
     draw.label(right, x, y, "Their spread", ylim=(0, 103))
     right.set_xscale("log", base=2)  # most of it happens in the first few
     right.xaxis.set_major_formatter("{x:g}")
-    return figure
-
-
-def densities(groups: Mapping[str, Tensor], *, x: str) -> Figure:
-    """Draw outlined histograms, a mark at each median: name -> values of any shape."""
-    figure, [[axis]] = canvas(height=2.9)
-    drawn = {name: values.flatten() for name, values in groups.items()}
-    ends = torch.cat(list(drawn.values())).aminmax()
-    edges = np.linspace(float(ends.min), float(ends.max), 50)
-    for (name, values), color, mark in zip(
-        drawn.items(), COLORS, MARKERS, strict=False
-    ):
-        share = 100 * np.histogram(values, edges)[0] / len(values)
-        axis.stairs(share, edges, color=color, linewidth=1.6)
-        axis.plot([], [], color=color, label=name)
-        axis.plot(float(values.median()), 0, mark, color=color, clip_on=False)
-    draw.label(axis, x, "share of values (%)", ylim=(0, None))
-    draw.legend(axis)
     return figure
 
 
