@@ -452,6 +452,16 @@ def test_training_steps_never_wait_for_the_device(name, monkeypatch, digits):
     assert all(weight.grad.any() for weight in model.encoder.parameters())
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(torch.compiler, "is_exporting"), reason="batches of any size: from torch 2.7 on")
+@pytest.mark.parametrize("name", ["lfq", "shared"])
+def test_it_can_be_exported_for_batches_of_any_size(name):
+    vq, z = started(name).eval(), normal(6, D, 2)
+    exported = torch.export.export(vq, (z,), dynamic_shapes=({0: torch.export.Dim("batch", max=99)},)).module()
+    for x in (z, z[:1]):
+        torch.testing.assert_close(tuple(exported(x)), tuple(vq(x)))
+
+
 def test_a_shared_codebook_starts_from_the_vectors_of_all_stages():
     vq, z = started("shared"), normal(400, D)
     fresh, other = make_quantizer(CONFIGS["shared"]), make_quantizer(CONFIGS["residual"])

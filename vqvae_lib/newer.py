@@ -236,7 +236,7 @@ class LFQ(_Rounded):
         each = (F.softplus(-size) + size * (-size).sigmoid()).sum(1).mean()
         low, high = (_joint(half) for half in p.tensor_split(2, dim=1))
         with without_autocast(z.device):
-            mean = (high.T @ low).flatten() / len(p)  # (2^|high|, 2^|low|) -> (K,)
+            mean = (high.T @ low).flatten() / p.shape[0]  # (2^|high|, 2^|low|) -> (K,)
         if self.distributed and self.training and processes() > 1:
             from torch.distributed.nn.functional import all_reduce  # with a gradient
 
@@ -258,7 +258,7 @@ class LFQ(_Rounded):
 
 def _joint(p: Tensor) -> Tensor:
     """Multiply probabilities of bits (N, d) to those of numbers (N, 2^d)."""
-    table = p.new_ones(len(p), 1)
+    table = p.new_ones(p.shape[0], 1)
     for one in p[..., None].unbind(1):  # a later bit is a higher one
         table = torch.cat([table * (1 - one), table * one], 1)
     return table
