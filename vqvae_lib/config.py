@@ -166,9 +166,8 @@ class VQVAEConfig(TrainConfig):
         elif kind == "grouped":
             require(D % n == 0, "num_codebooks", n, f"a divisor of embedding_dim = {D}")
         elif kind == "simvq":
-            update, allowed = self.codebook_update, "'gradient', since quantizer = "
-            fits = update == "gradient"
-            require(fits, "codebook_update", update, f"{allowed}{kind!r}")
+            update, allowed = self.codebook_update, "'gradient', which moves its layer"
+            require(update == "gradient", "codebook_update", update, allowed)
 
 
 def learning_rate(progress: float, peak: float, schedule: str = "one_cycle") -> float:

@@ -23,7 +23,7 @@ class VQVAEOutput(NamedTuple):
 
     x_recon: Tensor  # (B, C, H, W) in [0, 1]
     vq_loss: Tensor  # ()
-    indices: Tensor  # (B, H/4, W/4), int64 in [0, K); of n codebooks (.., n)
+    indices: Tensor  # (B, H/4, W/4), or with a last axis of codebooks; int64 in [0, K)
 
 
 class Encoder(nn.Module):
@@ -172,11 +172,14 @@ class VQVAE(nn.Module):
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
-        """Compress images (B, C, H, W) to indices (B, H/4, W/4); changes nothing."""
+        """Compress images (B, C, H, W) to indices (B, H/4, W/4); changes nothing.
+
+        Of residual and grouped VQ the indices have a last axis, (B, H/4, W/4, n).
+        """
         return self.vq.assign(self._encode(x))
 
     def decode(self, indices: Tensor) -> Tensor:
-        """Decode indices (B, H/4, W/4) as images (B, C, H, W) in [0, 1]."""
+        """Decode indices, as from ``encode``, as images (B, C, H, W) in [0, 1]."""
         z_q = self.vq.lookup(indices)
         shape = tuple(indices.shape)
         require(z_q.dim() == 4, "shape of indices", shape, "(B, H/4, W/4), as encoded")

@@ -43,7 +43,7 @@ class RotationTrick(torch.autograd.Function):
 
     Fifty et al. 2024, "Restructuring Vector Quantization with the Rotation Trick":
 
-        z_q = s R z_e,   s = |e| / |z_e|,   R = I - 2 w w^T + 2 u v^T,
+        z_q = s R z_e,   s = norm(e) / norm(z_e),   R = I - 2 w w^T + 2 u v^T,
 
     with v, u and w the directions of z_e, e and u + v. As s and R count as constants,
     the gradient g becomes s R^T g. Norms are taken as at least 1e-6: near z_e = 0 the
