@@ -58,7 +58,7 @@ def make(browser: Browser, site: Path = SITE, root: Path = ROOT) -> Path:
     """
     config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
     files = [f"{page}.html" for page in toc_pages(root) if page not in ON_SITE_ALONE]
-    lines = [config["author"], "Text under CC BY 4.0, code under the MIT licence."]
+    lines = [config["author"], "Text under CC BY 4.0, code under the MIT license."]
     lines += [f"Interactive parts and the API are on the site: {home}"] if (home := site_address()) else []
     with chromium.serve(site) as address:
         page = browser.new_page(viewport={"width": WIDTH, "height": 1000}, device_scale_factor=2, color_scheme="light")
