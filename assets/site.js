@@ -41,8 +41,9 @@ window.addEventListener("load", async () => {
     return; // a browser that is told to keep nothing
   }
   const near = performance.getEntriesByType("resource").map(({ name }) => name).filter((name) => !/\.html\b/.test(name));
-  const later = [...document.querySelectorAll("img[src], [data-src]")].map((one) => one.src || one.dataset.src);
-  const embeds = [root, ...near, ...later].map((one) => new URL(one, location.href).href);
+  const later = [...document.querySelectorAll(`link[rel=icon], img[src*="/"], [data-src]`)];
+  const embeds = [root, ...near, ...later.map((one) => one.dataset.src || one.src || one.href)]
+    .map((one) => new URL(one, location.href).href);
   const { active } = await navigator.serviceWorker.ready;
   active.postMessage([...new Set(embeds)].filter((one) => one.startsWith(root.href)));
 });

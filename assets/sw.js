@@ -2,7 +2,7 @@
 // page shows on the next visit. site.js brings this to work, and says what a page embeds.
 const NAME = `vqvae-book ${registration.scope}`; // other books may lie on the same host
 const NAMED_AFTER_CONTENT = /[?]v=|\/_images\/[0-9a-f]{64}\./; // the same name is the same file
-const LIST = "?embeds"; // behind a page's address
+const LIST = "/embeds"; // behind the address of a page
 const MISSING = `<!doctype html><html lang="en"><meta name="viewport" content="width=device-width"><title>No network</title>
 <p>There is no network, and this page has not been opened before. Pages that have been opened are kept.</p></html>`;
 

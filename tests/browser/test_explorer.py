@@ -27,6 +27,12 @@ from vqvae_book.results import PICTURES, stored_runs
 from vqvae_lib import ImageDataset
 
 MOST_BYTES = 500_000  # of the explorer with the book's own sweep
+WAIT_FOR_CACHE = """async ([name, wanted]) => {
+    for (let i = 0; Boolean(await caches.match(name, { ignoreSearch: true })) !== wanted; i++) {
+        if (i > 1000) throw new Error(`${name} is ${wanted ? "not" : "still"} in the cache`);
+        await new Promise((done) => setTimeout(done, 50));
+    }
+}"""
 SHELL = '<!doctype html><html lang="en" data-theme="light"><title>Explorer</title><body><main>{html}'
 
 
@@ -186,24 +192,18 @@ def test_an_executed_page_asks_for_no_script_of_widgets_and_shows_no_dead_contro
 
 def test_a_page_once_read_needs_no_server_and_a_rebuilt_one_shows_at_once(page, site, tmp_path):
     book = shutil.copytree(site, tmp_path / "book")  # not at the root of its host: as on GitHub Pages
-    file, asked, kept = (
-        book / "page.html",
-        [],
-        "async (name) => Boolean(await caches.match(name, { ignoreSearch: true }))",
-    )
+    file, asked = book / "page.html", []
     page.on("request", lambda request: asked.append(request.url))
     with chromium.serve(tmp_path) as address:
         page.goto(f"{address}/book/page.html")
         pictures = page.get_attribute("[data-src]", "data-src").partition("?")[0]
-        page.wait_for_function(kept, arg=pictures)  # the last of all that the page embeds
+        page.evaluate(WAIT_FOR_CACHE, [pictures, True])  # the last but one of all that the page embeds
     assert not [url for url in asked if pictures in url]
-    page.goto(f"{address}/book/page.html#a-place")
+    page.goto(f"{address}/book/page.html")
     expect_setting(page, SIZES[1], 0.25)
     slider(page, "K").press("Home")
     expect_setting(page, SIZES[0], 0.25)
-    assert (
-        page.evaluate("getComputedStyle(document.querySelector('.bd-article h1')).textWrap") == "balance"
-    )  # our sheet
+    assert page.locator(".bd-article h1").evaluate("head => getComputedStyle(head).textWrap") == "balance"  # our sheet
     assert len([url for url in asked if pictures in url]) == 1
     page.goto(f"{address}/book/genindex.html")
     assert "no network" in page.inner_text("p")
@@ -216,7 +216,7 @@ def test_a_page_once_read_needs_no_server_and_a_rebuilt_one_shows_at_once(page, 
     with chromium.serve(tmp_path, int(address.rpartition(":")[2])):
         page.goto(f"{address}/book/page.html")
         assert page.inner_text("h1").startswith("Rebuilt")
-        page.wait_for_function(f"async (name) => !(await ({kept})(name))", arg=pictures)  # which nothing embeds now
+        page.evaluate(WAIT_FOR_CACHE, [pictures, False])  # which nothing embeds now
     page.reload()
     assert page.inner_text("h1").startswith("Rebuilt")
     slider(page, "K").press("Home")
