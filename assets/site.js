@@ -47,3 +47,10 @@ window.addEventListener("load", async () => {
   const { active } = await navigator.serviceWorker.ready;
   active.postMessage([...new Set(embeds)].filter((one) => one.startsWith(root.href)));
 });
+
+// From a disk, where a script may read no other file, the search lists what it finds without the passages.
+const finds = document.getElementById("search-results");
+if (finds && location.protocol === "file:") {
+  DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
+  finds.before("The passages that a search finds are shown by make serve: this page was opened from a disk.");
+}
