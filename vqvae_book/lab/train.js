@@ -142,30 +142,29 @@ export class Run {
   }
 }
 
-export const TROUBLE = { // what is wrong, in a sentence
-  finite: "The loss is no longer a number: the learning rate is too high.",
-  mean: "The error is above that of the mean picture: the decoder shows the same whatever the codes say.",
-  codes: "Fewer than a quarter of the codes are used.",
-  worse: "The error has risen to more than one and a half times its best.",
-  growing: "The encoder's vectors keep growing: nothing holds them near the codes.",
+export const TROUBLE = { // what is wrong, in a sentence, and the section that explains it
+  finite: ["The loss is no longer a number.", "05_training", "what-goes-wrong-and-how-it-looks"],
+  mean: ["The error is above that of the mean image.", "04_encoder_decoder", "what-a-collapsed-model-looks-like"],
+  codes: ["Fewer than a quarter of the codes are used.", "02_quantizer", "dead-codes-and-codebook-collapse"],
+  worse: ["The error is more than 1.5 times its own best.", "05_training", "what-goes-wrong-and-how-it-looks"],
+  growing: ["The vectors of the encoder keep growing.", "01_maths", "norms-means-and-beta"],
 };
 
 /**
  * Name what is wrong with a run, worst first, from its history of measures: [{step, normalized_mse, codes, z_length}].
- * The first tenth of the steps is no sign of anything.
+ * Until the schedule's warm-up is over, at three tenths of the steps, only a number that is none is a sign of anything.
  */
-export function troubles(history, { num_embeddings, steps, meanPicture = 1 }) {
+export function troubles(history, { num_embeddings, steps, meanPicture }) {
   const last = history.at(-1);
   if (!last) return [];
   if (![last.normalized_mse, last.z_length, last.total_loss ?? 0].every(Number.isFinite)) return ["finite"];
-  const settled = history.filter(({ step }) => step >= steps / 10);
+  const settled = history.filter(({ step }) => step >= 0.3 * steps);
   if (!settled.length) return [];
-  const best = Math.min(...settled.map((entry) => entry.normalized_mse));
-  const third = settled.find(({ step }) => step >= last.step / 3) ?? last;
-  return [
-    last.normalized_mse > meanPicture && "mean",
-    last.codes < num_embeddings / 4 && "codes",
-    last.normalized_mse > 1.5 * best && "worse",
-    last.z_length > 2 * third.z_length && last === settled.reduce((a, b) => (b.z_length > a.z_length ? b : a)) && "growing",
-  ].filter(Boolean);
+  const lengths = settled.map((entry) => entry.z_length);
+  return Object.entries({
+    mean: last.normalized_mse > meanPicture,
+    codes: last.codes < num_embeddings / 4,
+    worse: last.normalized_mse > 1.5 * Math.min(...history.map((entry) => entry.normalized_mse)),
+    growing: last.z_length > 2 * lengths[0] && last.z_length === Math.max(...lengths),
+  }).filter(([, is]) => is).map(([name]) => name);
 }

@@ -35,16 +35,19 @@ function transpose(a, rows, columns, out) {
   for (let i = 0; i < rows; i++) for (let j = 0; j < columns; j++) out[j * rows + i] = a[i * columns + j];
 }
 
-const ACTIVATIONS = { // in place: of the sum, and of the gradient, given the output
-  none: [() => {}, () => {}],
-  relu: [
-    (y) => { for (let i = 0; i < y.length; i++) if (y[i] < 0) y[i] = 0; },
-    (dy, y) => { for (let i = 0; i < y.length; i++) if (y[i] <= 0) dy[i] = 0; },
-  ],
-  sigmoid: [
-    (y) => { for (let i = 0; i < y.length; i++) y[i] = 1 / (1 + Math.exp(-y[i])); },
-    (dy, y) => { for (let i = 0; i < y.length; i++) dy[i] *= y[i] * (1 - y[i]); },
-  ],
+/** In place, of pixels with as many channels as biases: y <- f(y + bias). */
+const along = (f) => (y, bias) => {
+  const n = y.length, channels = bias.length;
+  for (let i = 0; i < n; i += channels) for (let c = 0; c < channels; c++) y[i + c] = f(y[i + c] + bias[c]);
+};
+const back = (f) => (dy, y) => {
+  const n = y.length;
+  for (let i = 0; i < n; i++) dy[i] = f(dy[i], y[i]);
+};
+const ACTIVATIONS = { // of the sum, and of the gradient, given the output
+  none: [along((x) => x), () => {}],
+  relu: [along((x) => (x < 0 ? 0 : x)), back((d, y) => (y <= 0 ? 0 : d))],
+  sigmoid: [along((x) => 1 / (1 + Math.exp(-x))), back((d, y) => d * y * (1 - y))],
 };
 
 /** A convolution (big picture -> small) or, with `up`, a transposed one (small -> big), with bias and activation. */
@@ -79,9 +82,7 @@ class Layer {
       this.move(this.patches.fill(0), x, false);
       memory.product(this.patches, weight.value, y, rows, smallC, patch);
     }
-    const channels = bias.value.length;
-    for (let i = 0; i < y.length; i += channels) for (let c = 0; c < channels; c++) y[i + c] += bias.value[c];
-    ACTIVATIONS[this.activation][0](y);
+    ACTIVATIONS[this.activation][0](y, bias.value);
     return y;
   }
 
