@@ -55,20 +55,13 @@ def measured(model: VQVAE, x: torch.Tensor, step: int) -> dict[str, float]:
     return {"step": step, "normalized_mse": error, "codes": codes, "z_length": length}
 
 
-@pytest.mark.parametrize(
-    ("rule", "init", "exact"),
-    [
-        *[(rule, "uniform", 20) for rule in RULES],
-        ("ema", "data", 20),
-        ("restart", "data", 20),
-        # k-means has converged, so a code's gradient is its rounding error, which Adam enlarges to a full step: the
-        # library's own losses in float32 and float64 differ by more than 1e-3 after 17 steps.
-        ("gradient", "data", 5),
-    ],
-)
-def test_steps_are_the_library_s(rule, init, exact, digits, tmp_path, monkeypatch):
-    steps = 20
-    config = VQVAEConfig(**SHAPE, **RULES[rule], init=init, device="cpu", precision="float32")
+# From data fewer steps: at 1e-2, its own losses in float32 and float64 soon differ by more than 1e-3 where codes start on the
+# data: a vector halfway between two codes goes to either, and a code at its vectors' mean has a rounding error for a
+# gradient, which Adam enlarges to a full step.
+@pytest.mark.parametrize(("init", "lr", "steps"), [("uniform", 1e-2, 20), ("data", 1e-3, 5)])
+@pytest.mark.parametrize("rule", RULES)
+def test_steps_are_the_library_s(rule, init, lr, steps, digits, tmp_path, monkeypatch):
+    config = VQVAEConfig(**SHAPE, **RULES[rule], init=init, lr=lr, device="cpu", precision="float32")
     model, draws = VQVAE(config).train(), []
 
     def draw(z):
@@ -92,17 +85,15 @@ def test_steps_are_the_library_s(rule, init, exact, digits, tmp_path, monkeypatc
         optimizer.step()
         losses.append({name: float(value.detach()) for name, value in results.items() if value.dim() == 0})
     (tmp_path / "images").write_bytes(images.numpy().tobytes())
-    settings = {**SHAPE, **RULES[rule], "init": init, "steps": steps}
+    settings = {**SHAPE, **RULES[rule], "init": init, "lr": lr, "steps": steps}
     answer = node("parity", settings=settings, weights=weights, images=str(tmp_path / "images"), draws=draws)
     assert answer["left"] == 0  # it draws as often
     if init == "data" and rule == "gradient":
         del gradients["vq.codebook"]  # rounding errors alone
     assert max(distance(answer["gradients"][name], value) for name, value in gradients.items()) < 1e-4
-    for ours, theirs in zip(answer["losses"][:exact], losses, strict=False):
+    for ours, theirs in zip(answer["losses"], losses, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-3)
-    if exact == steps:
-        assert distance(answer["usage"], model.vq.usage) < 1e-3
-        assert max(distance(answer["weights"][name], value) for name, value in model.named_parameters()) < 1e-2
+    assert distance(answer["usage"], model.vq.usage) < 1e-3
 
 
 @pytest.fixture
