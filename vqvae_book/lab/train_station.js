@@ -37,6 +37,7 @@ html[data-theme="dark"] .vq-train, body[data-jp-theme-light="false"] .vq-train {
 .vq-train dt { font-weight: 400; }
 .vq-train .chart { display: block; height: auto; width: 100%; }
 .vq-train .chart path { fill: none; stroke-width: 2.5; }
+.vq-train .run p { margin: 0.3rem 0; }
 .vq-train .chart .axis { stroke: var(--line); stroke-width: 1; }
 .vq-train .chart text { fill: var(--soft); font-size: 12px; }
 .vq-train .trouble { color: var(--orange); font-weight: 600; min-height: 0; }`;
@@ -199,7 +200,7 @@ export function mount(root, lab = {}) {
 
   /** The chosen measure of all runs, over steps. */
   function draw() {
-    const key = measure.value, [label, log] = MEASURES[key], W = 640, H = 220, left = 52, bottom = 24;
+    const key = measure.value, [label, log] = MEASURES[key], W = chart.clientWidth || 640, H = 220, left = 52, bottom = 24;
     const lines = runs.map(({ place, history }) => [place, history.map((entry) => [entry.step, entry[key]]).filter(([, value]) => Number.isFinite(value) && (!log || value > 0))]);
     const all = lines.flatMap(([, points]) => points);
     if (!all.length) return chart.replaceChildren();
@@ -218,6 +219,7 @@ export function mount(root, lab = {}) {
   }
 
   choose(settingsFrom(location.hash));
+  addEventListener("resize", draw);
   addEventListener("hashchange", () => location.hash.startsWith("#train") && choose(settingsFrom(location.hash)));
   const stop = () => runs.forEach((run) => run.pause());
   document.addEventListener("visibilitychange", () => document.hidden && stop());
