@@ -135,12 +135,12 @@ def test_equations_and_their_numbers_are_in_the_page_and_need_no_script(watched,
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_maths_has_the_colour_of_its_text_and_scrolls_by_itself_on_a_phone(page, served, theme):
+def test_maths_has_the_color_of_its_text_and_scrolls_by_itself_on_a_phone(page, served, theme):
     page.emulate_media(color_scheme=theme)
     page.set_viewport_size({"width": 390, "height": 844})
     page.goto(f"{served}/equations.html", wait_until="networkidle")
-    colours = "all => all.map((one) => getComputedStyle(one).color)"
-    assert len(set(page.locator(".bd-article p:has(.katex), .bd-article p .katex .mord").evaluate_all(colours))) == 1
+    colors = "all => all.map((one) => getComputedStyle(one).color)"
+    assert len(set(page.locator(".bd-article p:has(.katex), .bd-article p .katex .mord").evaluate_all(colors))) == 1
     wide = page.locator("div.math").last.evaluate("math => [math.scrollWidth, math.clientWidth]")
     assert wide[0] > wide[1] > 300 and page.evaluate("document.documentElement.scrollWidth") == 390
 
@@ -233,29 +233,37 @@ def test_the_playground_answers_in_a_built_page(watched, address, width):
     assert box["x"] >= 0 and box["x"] + box["width"] <= width
 
 
-def test_the_book_is_one_pdf_with_bookmarks_contents_and_links(book, browser):
-    made = pdf.make(browser, site=book.parent, root=book.parent.parent.parent)
-    document = PdfReader(made)
+def test_the_book_is_one_pdf_with_bookmarks_contents_links_and_pictures_of_what_moves(book, browser):
+    document = PdfReader(pdf.make(browser, site=book.parent, root=book.parent.parent.parent))
     equations, [size], *others = document.outline
-    others = [entry for entry in others if not isinstance(entry, list)]
-    assert (equations.title, size.title) == ("2. Equations", "2.1 Size K")
-    assert [(entry.title, document.get_destination_page_number(entry)) for entry in (equations, *others)] == [
-        ("2. Equations", 1),
-        ("3. Widget", 2),
-        ("Playground", 3),
-    ]
-    contents, equations, widget, playground = [page.extract_text() for page in document.pages]
-    assert [line.split()[-1] for line in contents.splitlines() if line.startswith(("2. ", "3. ", "Pl"))] == [
-        "2",
-        "3",
-        "4",
-    ]
+    heads = [equations, *(entry for entry in others if not isinstance(entry, list))]
+    assert [head.title for head in heads] == ["2. Equations", "3. Widget", "Playground"]
+    assert size.title == "2.1 Size K"
+    assert [document.get_destination_page_number(head) for head in heads] == [1, 2, 3]
+    contents, equations, widget, *playground = [page.extract_text() for page in document.pages]
+    numbered = [line.split()[-1] for line in contents.splitlines() if line.startswith(("2. ", "3. ", "Pl"))]
+    assert numbered == ["2", "3", "4"]
     assert "Inline" in equations
-    assert "drawn 5 of 10" in widget and "on the site alone: page “3. Widget”" in widget
-    assert "on the site alone: page “Playground”" in playground
+    assert "drawn 5 of 10" in widget and "on the site, page “3. Widget”" in widget
+    assert all(text.startswith("Playground") for text in playground)  # above each page
+    assert "on the site, page “Playground”" in playground[-1]
+    still = max((image.image for page in document.pages[3:] for image in page.images), key=lambda image: image.width)
+    assert still.width > pdf.WIDTH and len(still.convert("RGB").getcolors(1 << 24)) > 256
+    strip = next(image.image for image in document.pages[2].images if image.image.width == 32)
+    assert strip.convert("RGB").getcolors() == [(32 * 4, (5, 5, 5))]  # the same, with a palette
+    assert document.trailer["/Root"]["/MarkInfo"]["/Marked"] and document.trailer["/Root"]["/Lang"] == "en"
     links = [link.get_object() for page in document.pages for link in page.get("/Annots", [])]
     assert "/chapters-playground" in {link.get("/Dest") for link in links}
     assert not [link for link in links if "127.0.0.1" in str(link)]
+
+
+def test_long_code_can_be_divided_between_printed_pages(page, served):
+    page.emulate_media(media="print")
+    page.goto(f"{served}/widget.html", wait_until="networkidle")
+    boxes = """code => { for (var all = []; !code.matches(".cell"); code = code.parentElement) all.push(code);
+        return all.map((one) => getComputedStyle(one)).map((style) => `${style.display} ${style.breakInside}`); }"""
+    code = page.locator(".cell pre").filter(has_text="as wide as")  # of a cell, and in its output
+    assert {box for i in range(code.count()) for box in code.nth(i).evaluate(boxes)} == {"block auto"}
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
