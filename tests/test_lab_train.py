@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 from helpers import HAS_MNIST, needs_mnist
+from PIL import Image
 from project import ROOT
 
 import vqvae_lib as lib
+from vqvae_book.lab import train_sheet
 from vqvae_lib import VQVAE, VQVAEConfig
 from vqvae_lib._util import eval_mode
 from vqvae_lib.config import learning_rate
@@ -55,9 +57,9 @@ def measured(model: VQVAE, x: torch.Tensor, step: int) -> dict[str, float]:
     return {"step": step, "normalized_mse": error, "codes": codes, "z_length": length}
 
 
-# From data fewer steps: at 1e-2, its own losses in float32 and float64 soon differ by more than 1e-3 where codes start on the
-# data: a vector halfway between two codes goes to either, and a code at its vectors' mean has a rounding error for a
-# gradient, which Adam enlarges to a full step.
+# From data fewer steps: there the library's own losses in float32 and float64 soon differ by more than 1e-3. A vector
+# halfway between two codes goes to either; a code at its vectors' mean has a rounding error for a gradient, which Adam
+# enlarges to a full step.
 @pytest.mark.parametrize(("init", "lr", "steps"), [("uniform", 1e-2, 20), ("data", 1e-3, 5)])
 @pytest.mark.parametrize("rule", RULES)
 def test_steps_are_the_library_s(rule, init, lr, steps, digits, tmp_path, monkeypatch):
@@ -136,9 +138,11 @@ FEW = {"num_embeddings": 512, "rule": "gradient", "init": "uniform", "lr": 1e-3,
 
 
 @pytest.mark.slow
-def test_a_run_that_uses_few_codes_is_named(data):
-    [run] = node("runs", settings=[{**FEW, "steps": 100}], every=20, **data)
-    assert "codes" in run["troubles"]
+def test_runs_in_the_page_are_named_too(data):
+    burst = {"lr": 1e30, "rule": "ema", "steps": 4, "hidden_dim": 16}
+    few, not_finite = node("runs", settings=[{**FEW, "steps": 100}, burst], every=20, **data)
+    assert "codes" in few["troubles"]
+    assert not_finite["troubles"] == ["finite"]
 
 
 @pytest.mark.slow
@@ -173,4 +177,25 @@ def test_trouble_of_the_library_s_runs_is_named(choices, named, digits):
     gray = float(x.double().var(correction=0))
     about = {"num_embeddings": config.num_embeddings, "steps": steps}
     about["meanPicture"] = float((x - x.mean(0)).double().square().mean()) / gray
-    assert set(named) <= set(node("troubles", cases=[{"history": history, "about": about}])[0])
+    [found] = node("troubles", cases=[{"history": history, "about": about}])
+    assert set(named) <= set(found)
+    assert named or not found  # a healthy run has no name
+
+
+@needs_mnist
+def test_the_sheet_holds_both_halves_of_mnist_and_names_its_source(tmp_path):
+    path = train_sheet.write_sheet(tmp_path)
+    assert path.stat().st_size <= 1_000_000
+    with Image.open(path) as sheet:
+        assert "MNIST" in sheet.text["Source"]
+        pictures = np.asarray(sheet).reshape(-1, 28, 64, 28).swapaxes(1, 2).reshape(-1, 28, 28)
+    parts = [lib.load_images("mnist", train=train) for train in (True, False)]
+    assert (pictures[:3_712] == parts[0].images[:3_712, 0].numpy()).all()
+    assert (pictures[3_712:] == parts[1].images[:256, 0].numpy()).all()
+
+
+def test_without_mnist_there_is_no_sheet(tmp_path, monkeypatch):
+    glyphs = lib.ImageDataset(*lib.draw_glyphs("01", 4_096, seed=0), "glyphs")
+    monkeypatch.setattr(train_sheet, "load_images", lambda *_, **__: glyphs)
+    assert train_sheet.write_sheet(tmp_path) is None
+    assert list(tmp_path.iterdir()) == []

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from io import BytesIO
 
 import chromium
+import numpy as np
 import pytest
 import vendor
+from PIL import Image
 from project import ROOT
 
 PAGE = """<!doctype html><html lang="en"{theme}><meta name="viewport" content="width=device-width"><title>Train</title>
@@ -14,7 +17,7 @@ PAGE = """<!doctype html><html lang="en"{theme}><meta name="viewport" content="w
  --orange: #b45709; }} html[data-theme="dark"] {{ --ink: #e3e7eb; --soft: #b4bcc5; --paper: #15191e; --field: #1e242b;
  --line: #7b8794; --blue: #a8cdf2; --orange: #f0a868; color-scheme: dark; }} body {{ background: var(--paper);
  color: var(--ink); font: 15px/1.45 sans-serif; margin: 8px; }} a {{ color: var(--blue) }} .row {{ display: flex;
- flex-wrap: wrap; gap: 0.4rem; }} .spoken {{ clip-path: inset(50%); position: absolute; height: 1px; overflow: hidden; }}
+ flex-wrap: wrap; gap: 0.4rem; }} .spoken {{ clip-path: inset(50%); position: absolute; height: 1px; }}
 .hint {{ color: var(--soft); font-size: 0.9em; margin: 0.3rem 0; }}
 button, select {{ background: var(--field); color: var(--ink); border: 1px solid var(--line); font: inherit;
  min-height: 2rem; }}</style><main><h1>Train</h1><h2>A run</h2><h3>In this page</h3><div id="station"></div></main>
@@ -97,3 +100,14 @@ def test_the_station_fits_and_axe_finds_nothing(page, address, scripts, theme, w
     page.add_script_tag(path=vendor.AXE)
     found = page.evaluate("axe.run().then(({ violations }) => violations.map(({ id, nodes }) => [id, nodes[0].html]))")
     assert found == []
+
+
+def test_the_page_reads_the_sheet_s_pictures_as_they_are(page, address):
+    pictures = np.random.default_rng(0).integers(0, 256, (8, 64, 28, 28), dtype=np.uint8)
+    sheet = BytesIO()
+    Image.fromarray(pictures.swapaxes(1, 2).reshape(8 * 28, 64 * 28)).save(sheet, "png")
+    page.route("**/mnist.png", lambda route: route.fulfill(body=sheet.getvalue(), content_type="image/png"))
+    page.goto(f"{address}/light.html")
+    read = "import('./train_data.js').then(({ sheetData }) => sheetData('mnist.png'))"
+    found = page.evaluate(f"{read}.then(({{ train, test }}) => [[...train], [...test]])")
+    assert [bytes(part) for part in found] == [pictures[:4].tobytes(), pictures[4:].tobytes()]

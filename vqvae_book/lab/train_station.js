@@ -136,7 +136,7 @@ export function mount(root, lab = {}) {
     const about = different.map(([key, value]) => `${FIELDS[key][0]} ${FIELDS[key][1][value] && !Array.isArray(FIELDS[key][1]) ? FIELDS[key][1][value] : value}`).join(", ");
     const numbers = make("dl"), trouble = make("p", { class: "trouble" });
     const redrawn = make("canvas", { role: "img" }), sheet = make("canvas", { role: "img" });
-    const run = { place, settings, history: [], going: false, worker };
+    const run = { place, settings, history: [], times: [], going: false, worker };
     const pause = button("Pause", () => go(!run.going));
     const step = button("Step", () => {
       go(false);
@@ -155,7 +155,7 @@ export function mount(root, lab = {}) {
       worker.postMessage({ go: on });
     }
     run.start = (on) => {
-      Object.assign(run, { history: [], said: -1, named: "" });
+      Object.assign(run, { history: [], times: [], said: -1, named: "" });
       const { rule, data: _, ...rest } = settings;
       pause.disabled = step.disabled = false;
       worker.postMessage({ start: { ...rest, ...RULES[rule] }, data: sheets });
@@ -175,6 +175,7 @@ export function mount(root, lab = {}) {
       if (weights) lab.adopt(weights, config);
       if (!entry) return;
       run.history.push(entry);
+      if (ms) run.times.push(ms);
       const values = { Step: `${entry.step} of ${settings.steps}`, "Time a step": ms ? `${ms.toFixed(0)} ms` : "–" };
       for (const [key, [label]] of Object.entries(MEASURES)) values[label] = short(entry[key]);
       values["Codes in use"] += ` of ${settings.num_embeddings}`;
