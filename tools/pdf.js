@@ -36,6 +36,7 @@ async ({ files, title, lines, site, live, stills }) => {
       Object.assign(image, { src: new URL(image.getAttribute("src"), base).href, loading: "eager" });
     });
     article.querySelectorAll("details:not(.hide)").forEach((details) => (details.open = true));
+    article.querySelectorAll("pre").forEach((code) => code.classList.toggle("short", code.textContent.split("\n").length < 16));
     article.querySelectorAll(live).forEach((widget, i) => {
       const still = element("img", { src: stills[file][i], alt: widget.ariaLabel });
       const where = site ? [": ", element("a", { href: site + file }, site + file)] : [];

@@ -246,7 +246,7 @@ def test_the_book_is_one_pdf_with_bookmarks_contents_links_and_pictures_of_what_
     assert "Inline" in equations
     assert "drawn 5 of 10" in widget and "on the site, page “3. Widget”" in widget
     assert all(text.startswith("Playground") for text in playground)  # above each page
-    assert "on the site, page “Playground”" in playground[-1]
+    assert "on the site, page “Playground”" in playground[0]
     still = max((image.image for page in document.pages[3:] for image in page.images), key=lambda image: image.width)
     assert still.width > pdf.WIDTH and len(still.convert("RGB").getcolors(1 << 24)) > 256
     strip = next(image.image for image in document.pages[2].images if image.image.width == 32)
