@@ -1,6 +1,6 @@
 // A product of matrices in WebAssembly: what a training step spends its time on. The module has one function, written
 // here byte by byte, so that the page needs no compiler and loads nothing. Each number is a product and a sum in
-// float32, in a fixed order: a run gives the same numbers on every machine. (https://webassembly.github.io/spec)
+// float32, in a fixed order: the same on every machine. (https://webassembly.github.io/spec)
 
 const I32 = 0x7f, V128 = 0x7b, VOID = 0x40;
 const ADD = 0x6a, SUB = 0x6b, MUL = 0x6c, LE = 0x4d; // of 32-bit integers

@@ -28,7 +28,7 @@ html[data-theme="dark"] .vq-train, body[data-jp-theme-light="false"] .vq-train {
 .vq-train .fields { display: grid; gap: 0.3rem 0.8rem; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); }
 .vq-train .fields label { align-items: stretch; display: flex; flex-direction: column; gap: 0; }
 .vq-train .fields select { min-width: 0; width: 100%; }
-.vq-train .runs { display: grid; gap: 0.8rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 13rem), 1fr)); }
+.vq-train .runs { display: grid; gap: 0.8rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 13rem), 1fr)); }
 .vq-train .run { border-top: 4px solid var(--own); min-width: 0; padding-top: 0.3rem; }
 .vq-train .run h4 { font-size: 1em; margin: 0; }
 .vq-train canvas { background: #000; display: block; image-rendering: pixelated; width: 100%; }
