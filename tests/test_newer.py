@@ -316,7 +316,7 @@ def test_simvq_equals_the_peers_and_so_does_its_layers_gradient(estimator):
 
 
 @every
-def test_a_model_of_each_kind_trains_and_decodes_what_it_encodes(name, digits):
+def test_a_model_of_each_kind_trains_and_decodes_what_it_encodes_also_from_a_file(name, digits, tmp_path):
     config = replace(CONFIGS[name], num_epochs=1)
     trainer = VQVAETrainer(config)
     images, labels = digits.floats(slice(0, 64)), digits.labels[:64]
@@ -326,6 +326,8 @@ def test_a_model_of_each_kind_trains_and_decodes_what_it_encodes(name, digits):
     assert last["recon_loss"] < first["recon_loss"]
     assert 1 <= last["perplexity"] <= last["active_codes"] <= config.num_embeddings
     x_recon, indices = trainer.reconstruct(images)
+    again = VQVAETrainer.from_checkpoint(trainer.save(tmp_path / "model.pt"), "cpu")
+    assert again.config == config and same_bits(snapshot(again.model), snapshot(trainer.model))
     model = trainer.model.eval()
     assert torch.equal(model.encode(images), indices)
     with torch.no_grad():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import random
 import re
 import shutil
@@ -18,6 +20,7 @@ import pytest
 import torch
 import yaml
 from helpers import brightness
+from PIL import Image
 from pypdf import PdfReader
 
 from vqvae_book.playground import playground
@@ -165,7 +168,7 @@ def test_a_page_loads_one_sheet_and_one_script_with_the_letters_that_lines_need(
     page.goto(f"{served}/widget.html", wait_until="networkidle")
     assert page.locator(".cell_output .math math annotation").all_text_contents() == ["K"]
     assert "KaTeX_Math" in page.evaluate(fonts)
-    assert {name for name in asked if "." in name and not name.endswith(".png")} <= {"widget.html", *shared}
+    assert {name for name in asked if "." in name and not name.endswith(".webp")} <= {"widget.html", *shared}
 
 
 def test_the_search_page_finds_and_its_finds_are_highlighted(page, served):
@@ -175,10 +178,18 @@ def test_the_search_page_finds_and_its_finds_are_highlighted(page, served):
     assert page.locator(".bd-article .highlighted").first.inner_text() == "aligned"
 
 
+def test_a_search_from_a_disk_finds_pages_and_says_what_it_lacks(page, book):
+    page.goto(f"{book.parent.as_uri()}/search.html?q=aligned")
+    page.locator("#search-results li a").first.wait_for()
+    assert page.get_by_text("make serve").is_visible()
+
+
 def test_pictures_have_their_size_before_they_come_and_come_when_they_are_near(page, served):
     page.goto(f"{served}/widget.html", wait_until="networkidle")
     seen = "all => all.map((image) => ['width', 'height', 'loading'].map((name) => image.getAttribute(name)))"
-    assert page.locator(".cell_output img[src*=_images]").evaluate_all(seen) == [["1", "1", None], ["1", "1", "lazy"]]
+    pictures = page.locator(".cell_output img[src*=_images]")
+    assert pictures.evaluate_all(seen) == [["1", "1", None], ["1", "1", "lazy"]]
+    assert brightness(pictures.first) == Image.open(io.BytesIO(base64.b64decode(DOT))).getpixel((0, 0))
 
 
 def test_a_formula_that_cannot_be_set_fails_the_build_and_is_named(book, tmp_path, capfd):
