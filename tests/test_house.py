@@ -22,10 +22,10 @@ CHECKS = [path for path in BOOK if path.parent.name == "checks"]
 TOOLS = [path for path in (ROOT / "tools").rglob("*") if path.suffix in {".py", ".js", ".mjs", ".json", ".toml"}]
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 # From the ground up: a module imports those before it.
-LAYERS = """_util config metrics lookup quantizer model standin data running checkpoint trainer
+LAYERS = """_util config metrics pretrained lookup quantizer model standin data running checkpoint trainer
 vqvae_trainer prior vae ar_vae viz __init__""".split()  # noqa: SIM905
 BASE = {"torch", "torchvision", "numpy", "tqdm"}
-LAZY = {"matplotlib", "PIL", "IPython"}  # inside functions alone
+LAZY = {"matplotlib", "PIL", "IPython", "safetensors"}  # inside functions alone
 
 
 def lines(*paths: Path) -> int:
@@ -39,7 +39,8 @@ def named(*modules: str) -> list[Path]:
 @pytest.mark.parametrize(
     ("paths", "most"),
     [
-        pytest.param(LIBRARY, 2_800, id="vqvae_lib"),
+        # 2,800, and what reads the shipped weights.
+        pytest.param(LIBRARY, 2_870, id="vqvae_lib"),
         pytest.param(named("trainer", "checkpoint"), 420, id="trainer and checkpoint"),
         # 3,000, and 350 each for choosing K and beta, the appendix, and the claims page, whose code stood in notebooks.
         pytest.param([path for path in BOOK if path not in CHECKS], 4_050, id="vqvae_book"),

@@ -1,0 +1,62 @@
+// The models in a thread of their own: the page asks, and goes on drawing.
+import { PixelCNN, VQVAE, distribution, draw, logSoftmax, readWeights, uniform, CELLS } from "./models.js";
+
+const models = new Map(); // name -> promise of a model
+let listed;
+
+async function fetched(name) {
+  const answer = await fetch(new URL(name, self.location.href));
+  if (!answer.ok) throw new Error(`${name} can't be loaded (${answer.status}).`);
+  return answer;
+}
+
+function model(name) {
+  if (!models.has(name)) models.set(name, (async () => {
+    listed ??= await (await fetched("lab.json")).json();
+    const about = listed.models[name], buffer = await (await fetched(about.file)).arrayBuffer();
+    const made = new { VQVAE, PixelCNN }[about.class](readWeights(buffer, about.layout));
+    if (about.patches) made.patches = new Uint8Array(buffer, about.patches);
+    return made;
+  })());
+  return models.get(name);
+}
+
+// What the page may ask; each answer is for the model that is named.
+const answers = {
+  async encode(name, image) {
+    const vq = await model(name), codes = vq.encode(image);
+    return { codes, picture: vq.decode(codes) };
+  },
+  decode: async (name, codes) => (await model(name)).decode(codes),
+  between: async (name, from, to, share) => (await model(name)).between(from, to, share),
+  alike: async (name, code) => (await model(name)).alike(code),
+  patches: async (name) => (await model(name)).patches,
+  // Bits of codes for each class, and under all of them alike: -log2 of the mean of the ten probabilities.
+  async price(name, codes) {
+    const prior = await model(name);
+    const bits = Array.from({ length: 10 }, (_, label) => prior.bits(codes, label).reduce((a, b) => a + b));
+    const shares = logSoftmax(bits.map((value) => -value * Math.LN2));
+    return { bits: bits[0] + shares[0] / Math.LN2 + Math.log2(10), classes: Array.from(shares, Math.exp) };
+  },
+  async bits(name, codes, label) {
+    return (await model(name)).bits(codes, label);
+  },
+  // The distribution of one code, and the code that a seed draws from it.
+  async next(name, codes, { label, temperature, topP, seed }, place) {
+    const probabilities = distribution((await model(name)).logits(codes, label, place), temperature, topP);
+    return { probabilities, code: draw(probabilities, uniform(seed, place)) };
+  },
+  async sample(name, codes, settings, from = 0) {
+    const all = [...codes];
+    for (let place = from; place < CELLS; place++) all[place] = (await answers.next(name, all, settings, place)).code;
+    return all;
+  },
+};
+
+self.onmessage = async ({ data: { id, method, given } }) => {
+  try {
+    self.postMessage({ id, value: await answers[method](...given) });
+  } catch (error) {
+    self.postMessage({ id, error: error.message });
+  }
+};
