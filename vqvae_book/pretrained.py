@@ -20,11 +20,12 @@ from vqvae_lib.data import BatchLoader, create_dataloader
 from vqvae_lib.metrics import collect_indices, mse, usage_counts
 from vqvae_lib.model import VQVAE
 from vqvae_lib.pretrained import WEIGHTS
-from vqvae_lib.prior import PixelCNN, PriorConfig
+from vqvae_lib.prior import PixelCNN, PriorConfig, create_code_loader
+from vqvae_lib.trainer import Trainer
 
 from .cache import load_or_train
 from .results import provenance
-from .studies import data, in_parts, prices, share, trained
+from .studies import data, in_parts, prices, share
 
 SIZES = (8, 32, 128, 512)  # of the codebook
 STEPS = {"model": 1404, "prior": 3748}  # as in `vqvae_book.studies`
@@ -65,8 +66,15 @@ def make_prior() -> tuple[PixelCNN, dict[str, Any]]:
     config = PriorConfig(
         num_embeddings=MODELS[OF], num_classes=10, layers=6, seed=0, device="cpu"
     )
-    model = VQVAE.from_pretrained(OF)
-    trainer = trained(PixelCNN(config), config, model, STEPS)
+    model, trainer = VQVAE.from_pretrained(OF), Trainer(PixelCNN(config), config)
+    loader = create_code_loader(config, model, data()[0])
+    path = WEIGHTS / f".{PRIOR}.part"  # a run that broke off goes on
+    if path.exists():
+        trainer.load(path)
+        trainer.resume(loader, save_to=path)
+    else:
+        trainer.fit(loader, steps=STEPS["prior"], save_to=path)
+    path.unlink()
     half(trainer.model)
     bits = prices(trainer, model)["prior bits"]
     about = {"config": config.identity(), "steps": STEPS["prior"], "of": OF}

@@ -62,14 +62,6 @@ def colors(codebook: Tensor) -> list[str]:
     return found
 
 
-def patches(model: VQVAE) -> bytes:
-    """Return what each code draws among its likes: (K, 8, 8) in bytes."""
-    grids = torch.arange(model.vq.num_embeddings)[:, None, None].expand(-1, 3, 3)
-    with torch.no_grad():
-        images = torch.cat([model.decode(part) for part in grids.split(64)])
-    return images[:, 0, 2:10, 2:10].mul(255).round().byte().numpy().tobytes()
-
-
 def described(name: str) -> tuple[bytes, dict[str, Any]]:
     """Return a model's file, and what the page has to know of it."""
     about = about_pretrained(name)
@@ -83,9 +75,8 @@ def described(name: str) -> tuple[bytes, dict[str, Any]]:
     prices = -torch.log2(
         (usage + 0.5) / (usage + 0.5).sum()
     )  # of codes never used, too
-    return content + patches(model), told | {
+    return content, told | {
         "layout": layout,
-        "patches": len(content),
         "K": len(usage),
         "MSE": about["MSE"],
         "entropy": rate(usage, 49).entropy,  # bits per test image

@@ -71,10 +71,19 @@ export class VQVAE {
     return z;
   }
 
-  // Codes (49) as an image (28 * 28) in [0, 1].
+  // A square grid of codes, 7 x 7 for example, as an image with four times its sides, in [0, 1].
   decode(codes) {
-    const h = relu(convolve(this.lookup(codes), [7, 7], this.first, 1, 1));
-    return sigmoid(spread(relu(spread(h, [7, 7], this.decoder[0])), [14, 14], this.decoder[1]));
+    const side = Math.sqrt(codes.length), h = relu(convolve(this.lookup(codes), [side, side], this.first, 1, 1));
+    return sigmoid(spread(relu(spread(h, [side, side], this.decoder[0])), [2 * side, 2 * side], this.decoder[1]));
+  }
+
+  // What each code draws among its likes: the middle 8 x 8 pixels of a grid of 3 x 3.
+  patches() {
+    this.drawn ??= Array.from({ length: this.K }, (_, k) => {
+      const image = this.decode(Array(9).fill(k));
+      return Array.from({ length: 8 }, (_, i) => [...image.subarray((i + 2) * 12 + 2, (i + 2) * 12 + 10)]).flat();
+    });
+    return this.drawn;
   }
 
   // Codes on the way from one grid to another, a share of the way: vectors between them, each moved to its nearest code.

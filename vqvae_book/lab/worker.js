@@ -1,5 +1,6 @@
 // The models in a thread of their own: the page asks, and goes on drawing.
-import { PixelCNN, VQVAE, distribution, draw, logSoftmax, readWeights, uniform, CELLS } from "./models.js";
+import { CELLS, PixelCNN, VQVAE, distribution, draw, readWeights, uniform } from "./models.js";
+import { logSoftmax } from "./tensor.js";
 
 const models = new Map(); // name -> promise of a model
 let listed;
@@ -14,9 +15,7 @@ function model(name) {
   if (!models.has(name)) models.set(name, (async () => {
     listed ??= await (await fetched("lab.json")).json();
     const about = listed.models[name], buffer = await (await fetched(about.file)).arrayBuffer();
-    const made = new { VQVAE, PixelCNN }[about.class](readWeights(buffer, about.layout));
-    if (about.patches) made.patches = new Uint8Array(buffer, about.patches);
-    return made;
+    return new { VQVAE, PixelCNN }[about.class](readWeights(buffer, about.layout));
   })());
   return models.get(name);
 }
@@ -30,7 +29,8 @@ const answers = {
   decode: async (name, codes) => (await model(name)).decode(codes),
   between: async (name, from, to, share) => (await model(name)).between(from, to, share),
   alike: async (name, code) => (await model(name)).alike(code),
-  patches: async (name) => (await model(name)).patches,
+  patches: async (name) => (await model(name)).patches(),
+  load: async (name) => void (await model(name)),
   // Bits of codes for each class, and under all of them alike: -log2 of the mean of the ten probabilities.
   async price(name, codes) {
     const prior = await model(name);
