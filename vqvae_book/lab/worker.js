@@ -41,10 +41,11 @@ const answers = {
   async bits(name, codes, label) {
     return (await model(name)).bits(codes, label);
   },
-  // The distribution of one code, and the code that a seed draws from it.
+  // The distribution of one code, the code that a seed draws from it, and its bits under the prior itself.
   async next(name, codes, { label, temperature, topP, seed }, place) {
-    const probabilities = distribution((await model(name)).logits(codes, label, place), temperature, topP);
-    return { probabilities, code: draw(probabilities, uniform(seed, place)) };
+    const logits = (await model(name)).logits(codes, label, place), probabilities = distribution(logits, temperature, topP);
+    const code = draw(probabilities, uniform(seed, place));
+    return { probabilities, code, bits: -logSoftmax(logits)[code] / Math.LN2 };
   },
   async sample(name, codes, settings, from = 0) {
     const all = [...codes];
