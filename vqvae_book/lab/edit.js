@@ -125,12 +125,13 @@ export function mount(root, lab) {
   }
 
   root.append(
-    element("p", { text: "Change a code, and the picture changes around its cell. Or mix two grids: choose cells of the other one, or move along the way between both." }),
+    element("p", { text: "Change a code, and the picture changes around its cell." }),
     sizes,
-    element("div", { class: "squares three" }, figure("what was encoded", original), figure("its codes: choose a cell", grid.element), figure("the picture now; changed cells are outlined", drawn)),
-    element("div", { class: "row" }, undo, redo, button("As encoded", () => change(first) ?? mark())),
-    said, priced, heading, atlas,
-    element("div", { class: "squares three" }, figure("the other image, from its codes", others), figure("its codes: a chosen cell goes into yours", second.element),
+    element("div", { class: "squares three" }, figure("codes: choose a cell", grid.element), figure("the picture now; changed cells are outlined", drawn),
+      figure("what was encoded", original)),
+    heading, atlas, element("div", { class: "row" }, undo, redo, button("As encoded", () => change(first) ?? mark())), said, priced,
+    element("p", { text: "Mix in another image: choose cells of its grid, or move along the way from one grid to the other." }),
+    element("div", { class: "squares three" }, figure("its codes: a chosen cell goes into yours", second.element), figure("the other image, from its codes", others),
       element("div", { class: "wide" }, element("label", { text: "Other: test image" }, number), way)),
   );
   drawn.after(frames);

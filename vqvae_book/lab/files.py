@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vqvae_lib.data import load_images
+from vqvae_lib.data import ImageDataset, load_images
 from vqvae_lib.metrics import rate
 from vqvae_lib.model import VQVAE
 from vqvae_lib.pretrained import about_pretrained, pretrained_names
@@ -85,8 +85,9 @@ def described(name: str) -> tuple[bytes, dict[str, Any]]:
     }
 
 
-def write_files(folder: Path) -> None:
-    """Write all files of the lab; the digits are glyphs where there is no MNIST."""
+def write_files(folder: Path, test: ImageDataset | None = None) -> None:
+    """Write all files of the lab, with digits to choose from: MNIST's, or glyphs."""
+    test = load_images(train=False) if test is None else test
     folder.mkdir(parents=True, exist_ok=True)
     models = {}
     for name in pretrained_names():
@@ -96,9 +97,9 @@ def write_files(folder: Path) -> None:
                 f"{name}.bin has {len(content):,} bytes: at most {MOST_BYTES:,}"
             )
         (folder / f"{name}.bin").write_bytes(content)
-    test = load_images(train=False).subset(slice(DIGITS))
-    (folder / "digits.bin").write_bytes(test.images.numpy().tobytes())
-    digits = {"source": test.name, "labels": test.labels.tolist()}
+    few = test.subset(slice(DIGITS))
+    (folder / "digits.bin").write_bytes(few.images.numpy().tobytes())
+    digits = {"source": few.name, "labels": few.labels.tolist()}
     listed = json.dumps({"models": models, "digits": digits}, separators=(",", ":"))
     (folder / "lab.json").write_text(listed, encoding="utf-8")
     for script in Path(__file__).parent.glob("*.js"):
