@@ -39,8 +39,9 @@ export function mount(root, lab) {
       const { codes, picture: pixels } = await lab.ask("encode", lab.name(K), image);
       fill(K, codes, pixels, image);
       if (lab.name(K) !== lab.written) continue;
-      const { bits, classes } = await lab.ask("price", lab.prior, codes);
-      if (image !== state.image) return;
+      const price = lab.prior && (await lab.price(codes, () => image === state.image));
+      if (!price) continue;
+      const { bits, classes } = price;
       const best = classes.indexOf(Math.max(...classes));
       rows.get(K).cells[3].textContent = bits.toFixed(0);
       guess.textContent = `To the prior this looks like a ${best} (${(100 * classes[best]).toFixed(0)} %).`;
@@ -77,11 +78,14 @@ export function mount(root, lab) {
     pad.replace(await lab.digit(at - 1));
   }
 
-  const go = lab.open ? [button("Edit these codes", () => lab.open("edit")), button("Let the prior complete it", () => lab.open("write"))] : [];
+  const go = lab.open ? [button("Edit these codes", () => lab.open("edit")), button("Let the prior complete it", () => {
+      state.complete = true;
+      lab.open("write");
+    })] : [];
   root.append(
     element("p", { text: "Draw a digit, or take a test image. The codes, and what the decoder makes of them, follow." }),
     radios("K, the number of codes", `${root.id}-K`, lab.sizes, state.K, choose),
-    element("div", { class: "squares" }, figure("your drawing", pad.canvas, "wide"), figure("its 49 codes: like colors are like codes", grid.element),
+    element("div", { class: "squares" }, figure("draw here: mouse, finger, pen or keys", pad.canvas, "wide"), figure("its 49 codes: like colors are like codes", grid.element),
       figure("drawn from the codes alone", redrawn), figure("difference: orange too bright, blue too dark", difference)),
     element("div", { class: "row" }, button("Clear", () => pad.clear()), button("Undo", () => pad.undo()),
       button("Another test image", () => take((Number(number.value) % lab.listed.digits.labels.length) + 1)), element("label", { text: "Test image" }, number), ...go),

@@ -40,8 +40,8 @@ export function mount(root, lab) {
     if (name() !== lab.written) priced.textContent = "";
     clearTimeout(price);
     if (name() === lab.written && lab.prior) price = setTimeout(() => lab.guard(async () => {
-      const [after, old] = [await lab.ask("price", lab.prior, now), await lab.ask("price", lab.prior, first)];
-      if (now === codes) priced.textContent = `Under the prior ${after.bits.toFixed(0)} bits, before ${old.bits.toFixed(0)}: ${after.bits > old.bits + 5 ? "a grid that it expects less." : "no surprise to it."}`;
+      const wanted = () => now === codes, after = await lab.price(now, wanted), old = await lab.price(first, wanted);
+      if (after && old) priced.textContent = `Under the prior ${after.bits.toFixed(0)} bits, before ${old.bits.toFixed(0)}: ${after.bits > old.bits + 5 ? "a grid that it expects less." : "no surprise to it."}`;
     }), 400);
   });
 

@@ -1,4 +1,5 @@
 // The lab on its page: tabs, one station each, and the thread in which the models run.
+import { logSoftmax } from "./tensor.js";
 import { element } from "./ui.js";
 
 // A station's module has mount(element, lab), which returns { show(), stop() }: it is shown, and all work is to end.
@@ -43,6 +44,18 @@ class Lab {
       this.waiting.set(id, pair);
       this.worker.postMessage({ id, method, given });
     });
+  }
+
+  // Bits of codes under the prior, all classes alike (-log2 of the mean of ten probabilities), and each class's share. One
+  // class at a time, so that a stroke need not wait; null once it is no longer wanted.
+  async price(codes, wanted = () => true) {
+    const bits = [];
+    for (let label = 0; label < 10; label++) {
+      if (!wanted()) return null;
+      bits.push((await this.ask("bits", this.prior, codes, label)).reduce((a, b) => a + b, 0));
+    }
+    const shares = logSoftmax(bits.map((value) => -value * Math.LN2));
+    return { bits: bits[0] + shares[0] / Math.LN2 + Math.log2(10), classes: Array.from(shares, Math.exp) };
   }
 
   // End all work: the thread goes if it is busy, and what waits for it is told.
@@ -91,7 +104,7 @@ export async function start(root, only) {
   const answer = await fetch(new URL("lab.json", import.meta.url));
   if (!answer.ok) throw new Error(`lab.json: ${answer.status}`);
   const lab = new Lab(root, await answer.json()), bench = root.querySelector(".bench"), mounted = {};
-  const names = only ? [only] : Object.keys(STATIONS);
+  const names = (only ? [only] : Object.keys(STATIONS)).filter((name) => name !== "write" || lab.prior);
   const panels = Object.fromEntries(names.map((name) => [name, element("div", { id: `${root.id}-${name}`, class: `station ${name}`, hidden: "" })]));
   const tabs = names.map((name) => element("button", { type: "button", role: "tab", id: `${root.id}-tab-${name}`, "aria-controls": panels[name].id, text: STATIONS[name][0],
     on: { click: () => open(name) } }));

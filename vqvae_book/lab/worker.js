@@ -31,13 +31,7 @@ const answers = {
   alike: async (name, code) => (await model(name)).alike(code),
   patches: async (name) => (await model(name)).patches(),
   load: async (name) => void (await model(name)),
-  // Bits of codes for each class, and under all of them alike: -log2 of the mean of the ten probabilities.
-  async price(name, codes) {
-    const prior = await model(name);
-    const bits = Array.from({ length: 10 }, (_, label) => prior.bits(codes, label).reduce((a, b) => a + b));
-    const shares = logSoftmax(bits.map((value) => -value * Math.LN2));
-    return { bits: bits[0] + shares[0] / Math.LN2 + Math.log2(10), classes: Array.from(shares, Math.exp) };
-  },
+  // -log2 p of each code, given the class.
   async bits(name, codes, label) {
     return (await model(name)).bits(codes, label);
   },

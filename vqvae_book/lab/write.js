@@ -6,7 +6,6 @@ const SHOWN = 8; // codes whose bars are shown
 const PAUSE = 90; // milliseconds between codes
 
 export function mount(root, lab) {
-  if (!lab.prior) throw new Error("The site was built without a prior.");
   const model = lab.written, { colors, K } = lab.listed.models[model], { state } = lab;
   const settings = { label: 3, temperature: 1, topP: 1, seed: 1 };
   let codes = Array(CELLS).fill(null), at = 0, bits = [], next = null, empty = null, playing = false;
@@ -122,7 +121,7 @@ export function mount(root, lab) {
   // The upper four rows of codes are given, and the class that suits them best is taken.
   async function completeDrawing() {
     const { codes: own } = await lab.ask("encode", model, state.image), given = own.slice(0, 4 * SIDE);
-    const { classes } = await lab.ask("price", lab.prior, given);
+    const { classes } = await lab.price(given);
     label.value = settings.label = classes.indexOf(Math.max(...classes));
     codes = own.map((code, p) => (p < given.length ? code : null));
     bits = await lab.ask("bits", lab.prior, given, settings.label);
@@ -146,9 +145,13 @@ export function mount(root, lab) {
   paintGray(drawn, new Float32Array(PIXELS));
   heading.textContent = "Press Play, or Step for one code.";
   return {
-    show() {
+    async show() {
       complete.disabled = !state.image;
       complete.title = state.image ? "" : "Draw something first, under Draw and encode.";
+      if (!state.complete || !state.image) return;
+      state.complete = false;
+      await completeDrawing();
+      run();
     },
     stop: pause,
   };
