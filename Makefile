@@ -44,12 +44,14 @@ chapters: env  ## execute every chapter
 mutants: env  ## change the library one thing at a time; tests notice nine in ten (hours; MUTANTS="trainer --sample 20")
 	@$(BIN)/python tools/mutants.py $(MUTANTS)
 
-lint: env  ## code style, notebooks in their stored form, workflows
+lint: env  ## code style, notebooks in their stored form, spelling, workflows
 	@$(BIN)/python -m ruff check
 	@$(BIN)/python -m ruff format --check
 	@$(BIN)/python tools/notebooks.py check
 	@$(BIN)/check-jsonschema -q --builtin-schema vendor.github-workflows $(wildcard .github/workflows/*.yml)
 	@$(BIN)/check-jsonschema -q --builtin-schema vendor.citation-file-format CITATION.cff
+	@$(BIN)/typos --format brief
+	@! git grep -niEI -f tools/turns.txt -- ':!tools' ':!tests' ':!*.svg'
 	@$(BIN)/zizmor -q --offline --no-progress .github/workflows
 
 format: env  ## put code and notebooks into the form that lint asks for

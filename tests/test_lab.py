@@ -49,7 +49,7 @@ def prior():
 
 
 @torch.no_grad()
-def test_features_and_decoded_pictures_are_the_librarys(vqvae, tmp_path):
+def test_features_and_decoded_pictures_are_those_of_the_library(vqvae, tmp_path):
     x, codes = torch.rand(2, 1, 28, 28), torch.randint(24, (2, 7, 7))
     flat = [image.flatten().tolist() for image in x], [grid.flatten().tolist() for grid in codes]
     *ours, first, second = ask(
@@ -74,7 +74,7 @@ def test_codes_are_the_nearest_and_a_way_between_two_grids_ends_at_both(vqvae, t
 
 
 @torch.no_grad()
-def test_logits_are_the_librarys_whatever_was_asked_before(prior, tmp_path):
+def test_logits_are_those_of_the_library_whatever_was_asked_before(prior, tmp_path):
     """What is kept of one grid is not taken for another's: places, codes and classes come in any order."""
     grids, labels = torch.randint(11, (3, 7, 7)), torch.tensor([2, 2, 7])
     grids[1, :4] = grids[0, :4]  # with the beginning of another

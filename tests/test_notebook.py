@@ -7,7 +7,7 @@ from vqvae_book.playground import playground
 from vqvae_lib import VQVAE, nearest_code, perplexity
 
 
-def test_source_is_the_librarys_own_in_one_block_from_the_margin():
+def test_source_is_that_of_the_library_in_one_block_from_the_margin():
     shown = source(nearest_code, perplexity, VQVAE.encode).data
     assert shown.startswith("```python\n") and shown.endswith("\n```")
     assert inspect.getsource(nearest_code).rstrip() in shown

@@ -130,7 +130,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_node(HideCodeCellNode, override=True, html=(fold, depart_HideCellInput))
     app.connect("config-inited", add_links)
     app.connect("html-page-context", mend_page, priority=502)  # after the theme, which makes the menu of downloads
-    app.connect("build-finished", finish, priority=900)  # after the theme, which writes the colours of code
+    app.connect("build-finished", finish, priority=900)  # after the theme, which writes the colors of code
     app.connect("autodoc-process-docstring", mend_docstring, priority=400)  # before napoleon, which writes stars
     if site_address():
         app.setup_extension("sphinx_sitemap")  # it can't do without an address

@@ -45,7 +45,7 @@ def make(browser: Browser, site: Path = SITE, root: Path = ROOT) -> Path:
     """
     config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
     files = [f"{page}.html" for page in toc_pages(root)]
-    cover = {"title": config["title"], "lines": [config["author"], "Text under CC BY 4.0, code under the MIT licence."]}
+    cover = {"title": config["title"], "lines": [config["author"], "Text under CC BY 4.0, code under the MIT license."]}
     with chromium.serve(site) as address:
         page = browser.new_page(viewport={"width": WIDTH, "height": 1000}, color_scheme="light")
         page.set_default_timeout(chromium.PATIENCE)

@@ -87,8 +87,8 @@ def train_explorer(config: VQVAEConfig, train: ImageDataset, test: ImageDataset)
 class TrainExplorer(ipywidgets.VBox):
     """Fields for a setting, Train and Stop, and a comparison that grows with each run.
 
-    Training goes on in a thread of its own, so that the kernel hears of Stop. Threads
-    share torch's generators: what cells draw meanwhile, no seed decides.
+    Training goes on in a thread of its own, so that the kernel can react to Stop.
+    Threads share torch's generators: what cells draw meanwhile, no seed decides.
 
     Args:
         config: the choices that have no field.

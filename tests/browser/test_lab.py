@@ -103,7 +103,7 @@ def stroke(page) -> None:
 
 
 @torch.no_grad()
-def test_what_is_drawn_gets_the_librarys_codes_under_each_model(shown):
+def test_what_is_drawn_gets_the_codes_of_the_library_under_each_model(shown):
     stroke(shown)
     x = torch.tensor(state(shown, "[...lab.state.image]")).view(1, 1, 28, 28)
     assert 20 < float(x.sum()) < 200

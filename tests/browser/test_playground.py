@@ -37,11 +37,11 @@ def course_in_torch(monkeypatch, rule, init, data, start, first_draw, draws):
         vq.codebook.data.copy_(start)
     points = torch.nn.Parameter(data.clone())
     groups = [{"params": [points], "lr": POINT_RATE * N}, {"params": list(vq.parameters()), "lr": CODE_RATE}]
-    optimiser = torch.optim.SGD([group for group in groups if group["params"]])
+    optimizer = torch.optim.SGD([group for group in groups if group["params"]])
     for drawn in draws:  # noqa: B007, randperm returns it
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (F.mse_loss(points, data) + vq(points).loss).backward()
-        optimiser.step()
+        optimizer.step()
     z_q, _, indices = vq.eval()(points)
     counts = torch.bincount(indices, minlength=K)
     return {

@@ -135,12 +135,12 @@ def test_equations_and_their_numbers_are_in_the_page_and_need_no_script(watched,
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_maths_has_the_colour_of_its_text_and_scrolls_by_itself_on_a_phone(page, served, theme):
+def test_maths_has_the_color_of_its_text_and_scrolls_by_itself_on_a_phone(page, served, theme):
     page.emulate_media(color_scheme=theme)
     page.set_viewport_size({"width": 390, "height": 844})
     page.goto(f"{served}/equations.html", wait_until="networkidle")
-    colours = "all => all.map((one) => getComputedStyle(one).color)"
-    assert len(set(page.locator(".bd-article p:has(.katex), .bd-article p .katex .mord").evaluate_all(colours))) == 1
+    colors = "all => all.map((one) => getComputedStyle(one).color)"
+    assert len(set(page.locator(".bd-article p:has(.katex), .bd-article p .katex .mord").evaluate_all(colors))) == 1
     wide = page.locator("div.math").last.evaluate("math => [math.scrollWidth, math.clientWidth]")
     assert wide[0] > wide[1] > 300 and page.evaluate("document.documentElement.scrollWidth") == 390
 
