@@ -23,7 +23,7 @@ from vqvae_lib.pretrained import WEIGHTS
 from vqvae_lib.prior import PixelCNN, PriorConfig, create_code_loader
 from vqvae_lib.trainer import Trainer
 
-from .cache import load_or_train
+from .cache import load_or_train, runs_folder
 from .results import provenance
 from .studies import data, in_parts, prices, share
 
@@ -68,7 +68,7 @@ def make_prior() -> tuple[PixelCNN, dict[str, Any]]:
     )
     model, trainer = VQVAE.from_pretrained(OF), Trainer(PixelCNN(config), config)
     loader = create_code_loader(config, model, data()[0])
-    path = WEIGHTS / f".{PRIOR}.part"  # a run that broke off goes on
+    path = runs_folder() / f"{PRIOR}.pt"  # a run that broke off goes on
     if path.exists():
         trainer.load(path)
         trainer.resume(loader, save_to=path)
