@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 import torch
+from helpers import needs_mnist
+from project import ROOT
 
-from vqvae_book.lab import files
-from vqvae_lib import VQVAE, PixelCNN, PriorConfig, VQVAEConfig, sampling_distribution
+from vqvae_book.lab import files, lab
+from vqvae_lib import (
+    VQVAE,
+    ImageDataset,
+    PixelCNN,
+    PriorConfig,
+    VQVAEConfig,
+    about_pretrained,
+    draw_glyphs,
+    load_images,
+    pretrained_names,
+    sampling_distribution,
+)
 
 HERE = Path(__file__).parent / "lab"
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
@@ -114,3 +128,44 @@ def test_draws_follow_their_distribution_and_a_seed_repeats_them(tmp_path):
     assert (counts / len(numbers) - 0.1).abs().max() < 0.015
     drawn = ask(tmp_path, [["draw", [0.2, 0, 0.5, 0.3], u] for u in (0, 0.19, 0.21, 0.69, 0.71, 0.999999)])
     assert drawn == [0, 0, 2, 2, 3, 3]
+
+
+@pytest.mark.slow
+@needs_mnist
+@torch.no_grad()
+def test_codes_of_a_thousand_test_images_are_those_of_the_library(tmp_path):
+    model, x = VQVAE.from_pretrained("mnist-k32"), load_images(train=False).floats(slice(1000))
+    ours = ask(tmp_path, [["encode", image.flatten().tolist()] for image in x], model)
+    assert (torch.tensor(ours) == model.encode(x).flatten(1)).float().mean() >= 0.999
+
+
+def test_the_site_gets_every_model_light_enough_with_what_the_page_must_know_of_it(tmp_path):
+    files.write_files(tmp_path, ImageDataset(*draw_glyphs("01", 5, seed=1), "glyphs"))
+    listed = json.loads((tmp_path / "lab.json").read_text(encoding="utf-8"))
+    assert listed["digits"]["source"] == "glyphs" and len(listed["digits"]["labels"]) == 5
+    assert {path.stem for path in tmp_path.glob("*.bin")} == {*pretrained_names(), "digits"}
+    assert (tmp_path / "digits.bin").stat().st_size == 5 * 28 * 28
+    assert {path.name for path in (ROOT / "vqvae_book" / "lab").glob("*.js")} == {p.name for p in tmp_path.glob("*.js")}
+    for name, about in listed["models"].items():
+        last = about["layout"][-1]
+        assert last["at"] < (tmp_path / about["file"]).stat().st_size <= files.MOST_BYTES, name
+        if about["class"] == "VQVAE":
+            usage = torch.tensor(about_pretrained(name)["usage"])
+            assert sorted(range(len(usage)), key=lambda k: about["prices"][k])[0] == int(usage.argmax())
+            assert 0 < about["entropy"] <= 49 * math.log2(about["K"])
+
+
+def test_like_codes_have_like_colors():
+    codebook = torch.cat([torch.randn(20, 6), torch.randn(20, 6) + 8])
+    codebook[1] = codebook[0] + 0.01
+    found = torch.tensor([[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in files.colors(codebook)]).double()
+    assert torch.dist(found[0], found[1]) < 10
+    assert torch.cdist(found[:20], found[20:]).mean() > torch.cdist(found[:20], found[:20]).mean()
+
+
+def test_a_chapter_shows_a_picture_and_a_sentence_until_the_script_runs():
+    whole, one = lab().data, lab("write").data
+    assert "data:image/png;base64,iVBOR" in whole and "chapters/lab.html" in whole
+    assert 'start(root, "")' in whole and 'start(root, "write")' in one
+    with pytest.raises(ValueError, match="draw"):
+        lab("paint")
