@@ -23,9 +23,9 @@ book: env  ## execute what changed, build the site into _build/html, and print i
 check-site: env  ## open every page of the built site in Chromium: links, contrast, weight … (LIGHTHOUSE=4: on four alone)
 	@$(BIN)/python tools/check_site.py --lighthouse $(or $(LIGHTHOUSE),-1)
 
-serve:  ## show the site on http://127.0.0.1:8000 (PORT=… for another port)
+serve:  ## show the site on http://127.0.0.1:8000 (PORT=… for another port), and have it follow edits of prose
 	@test -f _build/html/index.html || { echo "There is no site yet. Remedy: make book"; exit 1; }
-	$(PYTHON) -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
+	@$(BIN)/python tools/build.py serve --port $(PORT)
 
 test: units chapters  ## unit tests, in a browser too, then every chapter
 

@@ -30,3 +30,27 @@ window.addEventListener("load", () => {
     if (output.scrollWidth > output.clientWidth) output.tabIndex = 0;
   });
 });
+
+// sw.js keeps the page for when there is no network, with all that it embeds: also what has not come near yet.
+window.addEventListener("load", async () => {
+  if (!/^http/.test(location.protocol) || !navigator.serviceWorker) return; // a disk needs no network
+  const root = new URL(document.documentElement.dataset.content_root, location.href);
+  try {
+    await navigator.serviceWorker.register(new URL("sw.js", root));
+  } catch {
+    return; // a browser that is told to keep nothing
+  }
+  const near = performance.getEntriesByType("resource").map(({ name }) => name).filter((name) => !/\.html\b/.test(name));
+  const later = [...document.querySelectorAll(`link[rel=icon], img[src*="/"], [data-src]`)];
+  const embeds = [root, ...near, ...later.map((one) => one.dataset.src || one.src || one.href)]
+    .map((one) => new URL(one, location.href).href);
+  const { active } = await navigator.serviceWorker.ready;
+  active.postMessage([...new Set(embeds)].filter((one) => one.startsWith(root.href)));
+});
+
+// From a disk, where a script may read no other file, the search lists what it finds without the passages.
+const finds = document.getElementById("search-results");
+if (finds && location.protocol === "file:") {
+  DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
+  finds.before("The passages that a search finds are shown by make serve: this page was opened from a disk.");
+}

@@ -148,6 +148,26 @@ def test_a_change_executes_those_notebooks_that_depend_on_it(house, file, execut
     assert {name for name in ALL if before[name] != build.key(house / f"{name}.ipynb", house)} == executed_anew
 
 
+def test_prose_reaches_the_page_without_an_execution_and_code_does_not(house, monkeypatch):
+    monkeypatch.setattr(build, "ROOT", house)
+    source, copy = house / "chapters" / "one.ipynb", house / "executed" / "chapters" / "one.ipynb"
+    for path, words, outputs in ((source, "new", []), (copy, "old", [new_output("stream", text="2")])):
+        path.parent.mkdir(parents=True)
+        page = notebook(new_code_cell("1 + 1"), new_markdown_cell(words))
+        page.cells[2].outputs, page.metadata.execution = outputs, {"seconds": 1.0}
+        nbformat.write(page, path)
+    assert build.key(source, house) == build.key(copy, house)
+    build.finish(house / "executed")
+    page = notebooks.read(copy)
+    assert (page.cells[3].source, page.cells[2].outputs[0].text) == ("new", "2")
+    stamp = copy.stat().st_mtime_ns
+    build.finish(house / "executed")
+    assert copy.stat().st_mtime_ns == stamp  # nothing is new to Sphinx
+    page.cells[2].source = "1 + 2"
+    nbformat.write(page, source)
+    assert build.key(source, house) != build.key(copy, house)
+
+
 def test_mode_and_data_belong_to_what_an_execution_depends_on(house, monkeypatch):
     monkeypatch.setenv("HOME", str(house))
     monkeypatch.setenv("USERPROFILE", str(house))

@@ -2,10 +2,12 @@
 
     python tools/build.py test                   execute every notebook
     python tools/build.py site                   execute what has no up-to-date execution, then build the site
+    python tools/build.py serve --port PORT      show the site, and build its pages anew when prose or styles change
     python tools/build.py test --only NOTEBOOK   execute some, in executed/alone, beside the site's own
 
 Notebooks are executed in copies below `executed/book`, and the site is built from those. Each copy says what its
-execution depended on: the library, and of the book's own package the modules that it imports.
+execution depended on: its code, the library, and of the book's own package the modules that it imports. Prose is not
+among that: it is taken from the sources when the site is built.
 """
 
 from __future__ import annotations
@@ -28,12 +30,15 @@ import nbformat
 import pdf
 import vendor
 import yaml
+from nbformat import NotebookNode
 from notebooks import published, read
 from project import ROOT, STATIC, chapters, imports
 
 EXECUTED = ROOT / "executed"
 BOOK = EXECUTED / "book"
 MOST_WORKERS = 4  # each holds a kernel of about 2 GB
+# Without the check of a kind of address that no setting has: its grammars take a fifth of a small build's time.
+JUPYTER_BOOK = "import sys; sys.modules['rfc3987_syntax'] = None; from jupyter_book.cli.main import main; main()"
 TIMES = "<!-- times of chapters -->"  # in how_checked.ipynb
 WORDED = {"text/markdown", "text/plain"}  # what `say`, `table` and `source` leave
 
@@ -45,11 +50,15 @@ def data_listing() -> list[tuple[str, int]]:
     return sorted((path.name, path.stat().st_size) for path in root.glob("*/raw/*-ubyte*"))
 
 
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
 def book_modules(notebook: Path, root: Path = ROOT) -> dict[str, Path]:
     """Modules of `vqvae_book` that a notebook imports, directly or through others, and their files."""
     waiting, found = set(), {}
-    for cell in read(notebook).cells:
-        with contextlib.suppress(SyntaxError):  # of a magic, of what is meant to fail, of Markdown
+    for cell in code_cells(read(notebook)):
+        with contextlib.suppress(SyntaxError):  # of a magic, of what is meant to fail
             waiting |= imports(cell.source)
     while waiting:
         name = waiting.pop()
@@ -64,11 +73,12 @@ def book_modules(notebook: Path, root: Path = ROOT) -> dict[str, Path]:
 def code_key(notebook: Path, root: Path = ROOT) -> str:
     """A hash of the code and the stored results that an execution depends on."""
     modules = book_modules(notebook, root)
-    files = [notebook, root / "requirements.txt", *(root / "vqvae_lib").glob("*.py"), *modules.values()]
+    files = [root / "requirements.txt", *(root / "vqvae_lib").glob("*.py"), *modules.values()]
     files += [page for file in modules.values() if (page := file.with_suffix(".html")).exists()]
     if "vqvae_book.results" in modules:  # what imports that reads the stored files
         files += [path for path in (root / "vqvae_book").rglob("*") if path.suffix in {".json", ".npz"}]
-    digest = hashlib.sha256(platform.python_version().encode())
+    cells = [(cell.source, cell.metadata) for cell in code_cells(read(notebook))]
+    digest = hashlib.sha256(json.dumps([platform.python_version(), cells]).encode())
     for path in sorted(files):
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
@@ -141,13 +151,16 @@ def execute(notebooks: list[Path], book: Path, fresh: bool) -> int:
 
 
 def finish(book: Path) -> None:
-    """Make executed notebooks into pages: sentences stand alone, errors name no paths, one page has all times."""
+    """Make executed notebooks into pages: prose as it now stands, no paths in errors, one page has all times."""
     rows = [TIMES, "", "## Time of each notebook", "", "| notebook | seconds |", "| --- | --- |"]
     for path in chapters(book):
         seconds = read(path).metadata.execution["seconds"]
         rows.append(f"| {path.relative_to(book / 'chapters').with_suffix('')} | {seconds:.0f} |")
     for path in chapters(book):
-        page = read(path)
+        page, source = read(path), ROOT / path.relative_to(book)
+        if source.exists():
+            executed = iter(code_cells(page))
+            page.cells = [next(executed, cell) if cell.cell_type == "code" else cell for cell in read(source).cells]
         for cell in page.cells:
             text, place, _ = cell.source.partition(TIMES)
             if place and cell.cell_type == "markdown":  # what an earlier build has put behind the comment goes
@@ -158,19 +171,21 @@ def finish(book: Path) -> None:
             for output in outputs:
                 if output.output_type == "error":
                     output.traceback = [f"{output.ename}: {output.evalue}"]
-        nbformat.write(page, path)
+        if (text := nbformat.writes(page)) != path.read_text(encoding="utf-8"):  # Sphinx reads what is newer
+            path.write_text(text, encoding="utf-8", newline="\n")
 
 
-def make_pages(book: Path, output: Path, **config: str) -> int:
-    """Build the pages of a prepared book, notebooks as they are and warnings as errors, in output/_build/html."""
+def make_pages(book: Path, output: Path, anew: bool = True, **config: str) -> int:
+    """Build all pages of a prepared book, else those that changed, in output/_build/html; warnings are errors."""
     settings = yaml.safe_load((book / "_config.yml").read_text(encoding="utf-8"))
     settings["execute"]["execute_notebooks"] = "off"
     settings["sphinx"]["config"] |= config
     (book / "_config.yml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
-    program = shutil.which("jupyter-book", path=Path(sys.executable).parent)
-    shutil.rmtree(output / "_build" / "html", ignore_errors=True)  # pages that are no longer in the book
-    options = ["--path-output", str(output), "-n", "-W", "--keep-going", "--all", "-q"]
-    return subprocess.run([program, "build", str(book), *options], cwd=output).returncode
+    options = ["--path-output", str(output), "-n", "-W", "--keep-going", "-q"]
+    if anew:
+        shutil.rmtree(output / "_build" / "html", ignore_errors=True)  # pages that are no longer in the book
+        options.append("--all")
+    return subprocess.run([sys.executable, "-c", JUPYTER_BOOK, "build", str(book), *options], cwd=output).returncode
 
 
 def site() -> int:
@@ -188,11 +203,35 @@ def site() -> int:
     return status
 
 
+def sources() -> dict[Path, int]:
+    """What pages are made of besides code, and when each file was last written."""
+    files = [path for name in ("chapters", "assets") for path in (ROOT / name).rglob("*") if path.is_file()]
+    return {path: path.stat().st_mtime_ns for path in files}
+
+
+def serve(port: int) -> None:
+    """Show the site until it is stopped, and build those pages anew whose prose changes."""
+    seen, pages = sources(), {"book_pdf": pdf.NAME if (pdf.SITE / pdf.NAME).exists() else ""}
+    with contextlib.suppress(KeyboardInterrupt), chromium.serve(pdf.SITE, port) as address:
+        print(f"The book is at {address}. Pages follow their prose; what is to be executed waits for `make book`")
+        while True:
+            time.sleep(0.5)
+            if (now := sources()) != seen:
+                changed, seen, start = [path for path in now if now[path] != seen.get(path)], now, time.perf_counter()
+                prepare(BOOK)
+                finish(BOOK)
+                make_pages(BOOK, ROOT, anew=False, **pages)
+                print(*(path.name for path in changed), f"shown after {time.perf_counter() - start:.0f} s")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=["test", "site"])
+    parser.add_argument("action", choices=["test", "site", "serve"])
     parser.add_argument("--only", type=Path, nargs="+", metavar="NOTEBOOK")
+    parser.add_argument("--port", type=int, default=8000)
     arguments = parser.parse_args()
+    if arguments.action == "serve":
+        return serve(arguments.port)
     if arguments.only:
         return execute([path.resolve() for path in arguments.only], EXECUTED / "alone", fresh=True)
     if arguments.action == "test":

@@ -44,10 +44,10 @@ def launch(path: str) -> Iterator[Browser]:
 
 
 @contextmanager
-def serve(folder: Path) -> Iterator[str]:
-    """The address, without a slash at its end, under which a server of this machine shows a folder."""
+def serve(folder: Path, port: int = 0) -> Iterator[str]:
+    """The address, without a slash at its end, under which a server of this machine shows a folder; port 0: any."""
     handler = functools.partial(QuietHandler, directory=folder)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()

@@ -1,7 +1,7 @@
 // node finish.js SITE  book_site.py runs this on the pages that Sphinx has made. It sets their maths, and has them load
 // one style sheet and one script, cut to what any page uses, with fonts of the letters that occur.
 const { createHash } = require("node:crypto");
-const { readFileSync, readdirSync, writeFileSync } = require("node:fs");
+const { readFileSync, readdirSync, rmSync, writeFileSync } = require("node:fs");
 const { posix } = require("node:path");
 const katex = require("katex");
 const { PurgeCSS } = require("purgecss");
@@ -11,7 +11,9 @@ const MATHS = /(<(span|div)[^>]*\sclass="[^"]*\bmath\b[^>]*>)([^<]*)(?=<\/\2>)/g
 const SHEET = /<link\b[^>]*\shref="([./]*_static\/)([\w./-]+\.css)[^>]*>\s*/g;
 const SCRIPT = /<(?:script|link)\b[^>]*\s(?:src|href)="([./]*_static\/)(?!vendor|searchtools|language_data)([\w./-]+\.js)[^>]*>(?:<\/script>)?\s*/g;
 const SEARCH = /<script src="[./]*(_static\/(searchtools|language_data)|searchindex)\.js[^>]*><\/script>\s*/g;
-const PICTURE = /<img\b(?![^>]*\swidth=)[^>]*\ssrc="([^"]*_images\/[^"]+\.png)"/g;
+const PICTURE = /<img\b(?![^>]*\swidth=)[^>]*\ssrc="([^"]*_images\/[^"]+\.webp)"/g;
+const FINISHED = /(?<=\/)book\.(css|js)\?v=\w+/g; // of a page that Sphinx has not written anew
+const LATER = /(<script class="later" type="application\/json")>([^<]+)(?=<\/script>)/g;
 const EARLY = /fa-solid|KaTeX_(Main-Regular|Math-Italic)/; // fonts within the sheet: what comes later would move lines
 const LOAD = `<script>for (const font of ["1em KaTeX_Main", "italic 1em KaTeX_Math"]) document.fonts.load(font);</script>\n`;
 const RUNTIME = [/tooltip/]; // in the names of classes that scripts give
@@ -20,9 +22,10 @@ const ENTITIES = { "&lt;": "<", "&gt;": ">", "&quot;": '"', "&#39;": "'", "&amp;
 const site = process.argv[2];
 const file = (name) => `${site}/_static/${name}`;
 const read = (name) => readFileSync(name, "utf8");
+const hash = (data) => createHash("sha256").update(data).digest("hex").slice(0, 8);
 const written = (name, data) => {
   writeFileSync(file(name), data);
-  return `${name}?v=${createHash("sha256").update(data).digest("hex").slice(0, 8)}`;
+  return `${name}?v=${hash(data)}`;
 };
 
 function typeset(page, start, tex, displayMode) {
@@ -50,7 +53,7 @@ async function main() {
   const scripts = listed(SCRIPT).filter((name) => !/fontawesome|documentation_options/.test(name));
   const script = scripts.map((name) => `;\n${read(file(name)).replace(/^\/\/# sourceMapping.*/m, "")}`).join("\n");
   const words = [tags, script, read(file("searchtools.js")), read(`${__dirname}/pdf.js`)].join("\n"); // these give classes
-  const purge = { content: [{ raw: words, extension: "txt" }], safelist: { greedy: RUNTIME } };
+  const purge = { content: [{ raw: words, extension: "txt" }], safelist: { greedy: RUNTIME }, fontFace: true };
   let [{ css }] = await new PurgeCSS().purge({ ...purge, css: [{ raw: listed(SHEET).map(sheet).join("\n") }] });
   css = css.replace(/\/\*.*?\*\//gs, "");
   const icons = [...css.matchAll(/\\(f\w{2,3})\b/g)].map(([, code]) => String.fromCodePoint(`0x${code}`)).join("");
@@ -68,16 +71,23 @@ async function main() {
     const once = (make, count = 0) => (_, root) => (count++ ? "" : make(root));
     let pictures = 0;
     const fonts = page.includes('class="katex"') ? LOAD : "";
-    page = page.replace(SHEET, once((root) => `<link rel="stylesheet" href="${root}${style}" />\n${fonts}`))
+    page = page.search(FINISHED) > 0 ? page.replace(FINISHED, (_, kind) => (kind === "css" ? style : code)) : page
+      .replace(SHEET, once((root) => `<link rel="stylesheet" href="${root}${style}" />\n${fonts}`))
       .replace(SCRIPT, once((root) => `${options}<script defer src="${root}${code}"></script>\n`))
       .replace(/<script (?=src=)(?![^>]*\sdefer)/g, "<script defer ")
-      .replace(PICTURE, (start, path) => {
-        const png = readFileSync(posix.join(site, posix.dirname(names[i]), path));
-        const size = `width="${png.readUInt32BE(16)}" height="${png.readUInt32BE(20)}"`;
+      .replace(/(_images\/[^"]+)\.png"/g, '$1.webp"')
+      .replace(PICTURE, (start, path) => { // a lossless WebP has 14 bits each for its width and height, less 1
+        const bits = readFileSync(posix.join(site, posix.dirname(names[i]), path)).readUInt32LE(21);
+        const size = `width="${(bits & 0x3fff) + 1}" height="${((bits >> 14) & 0x3fff) + 1}"`;
         return `${start} ${size}${pictures++ ? ' loading="lazy"' : ""}`;
+      })
+      .replace(LATER, (_, start, json) => { // into a script, as explorer.html says
+        const data = `document.currentScript.later=${json}`, path = `_static/${written(`later-${hash(data)}.js`, data)}`;
+        return `${start} data-src="${posix.relative(posix.dirname(names[i]), path)}">`;
       });
     writeFileSync(`${site}/${names[i]}`, page);
   });
+  rmSync(file("vendor/katex/dist"), { recursive: true, force: true }); // what pages need of it is in the sheet
 }
 
 main();

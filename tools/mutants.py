@@ -24,8 +24,8 @@ from importlib.machinery import SourceFileLoader
 from project import ROOT
 
 NEEDED = 0.9  # share of the mutants that tests have to notice
-MODULES = ("lookup", "quantizer", "model", "trainer", "prior", "vae", "ar_vae")  # each with tests/test_MODULE*.py,
-TESTED_WITH = {"ar_vae": "vae"}  # or another's
+MODULES = ("lookup", "quantizer", "newer", "model", "trainer", "prior", "transformer", "vae", "ar_vae")
+TESTED_WITH = {"ar_vae": "vae"}  # the others with tests/test_MODULE*.py
 HEAVY = ("pytest", "hypothesis", "torch", "torch.distributed", "torchvision", "matplotlib.pyplot")
 PAIRS = "Lt LtE, Gt GtE, Eq NotEq, Is IsNot, In NotIn, And Or, Add Sub, Mult Div, BitOr BitAnd"
 SWAPS = dict([pair.split() for pair in PAIRS.split(", ")] + [pair.split()[::-1] for pair in PAIRS.split(", ")])

@@ -1,9 +1,11 @@
 // pdf.py runs this in the site's first page: it puts every page of the book there, one after the other, for printing.
-async ({ files, cover, site }) => {
+async ({ files, title, lines, site, live, stills }) => {
   const nameOf = (file) => file.replace(/\.html$/, "").replaceAll("/", "-");
   const said = (head) => [...head.querySelectorAll(".katex-mathml")].map((math) => math.textContent); // a second time
   const textOf = (head) => said(head).reduce((text, tex) => text.replace(tex, ""), head.textContent).replace(/\s+/g, " ").trim();
   const entries = []; // of the contents: pages, and their headings of the second level
+  const small = "font: 8px sans-serif; }"; // the numbers of all pages, and above those of each section its title
+  const rules = [`@page { size: A4; margin: 18mm 16mm 20mm; @bottom-center { content: counter(page); ${small} }`];
   const names = new Map(files.map((file) => [new URL(file, location.origin).pathname, nameOf(file)]));
 
   function element(tag, properties, ...children) {
@@ -34,28 +36,30 @@ async ({ files, cover, site }) => {
       Object.assign(image, { src: new URL(image.getAttribute("src"), base).href, loading: "eager" });
     });
     article.querySelectorAll("details:not(.hide)").forEach((details) => (details.open = true));
-    for (const live of article.querySelectorAll(".cell_output:has(script):not(:has(.vq-selfcheck))")) {
-      const page = site ? element("a", { href: site + file }, title) : title;
-      live.replaceChildren(...live.querySelectorAll("figure"), element("p", { className: "online" }, "Interactive, on the site alone: page “", page, "”."));
-    }
+    article.querySelectorAll("pre").forEach((code) => code.classList.toggle("short", code.textContent.split("\n").length < 16));
+    article.querySelectorAll(live).forEach((widget, i) => {
+      const still = element("img", { src: stills[file][i], alt: widget.ariaLabel });
+      const where = site ? [": ", element("a", { href: site + file }, site + file)] : [];
+      const online = element("p", { className: "online" }, `Interactive on the site, page “${title}”`, ...where);
+      widget.replaceWith(widget.matches("figure") ? widget : still, online);
+    });
     article.querySelectorAll("script").forEach((script) => script.remove());
     article.querySelectorAll("[id]").forEach((target) => (target.id = `${nameOf(file)}--${target.id}`));
-    const parts = [...article.querySelectorAll("section[id] > h2")].map((head) => ({
-      title: textOf(head), id: head.parentElement.id, level: 2,
-    }));
-    entries.push({ title, id: nameOf(file), level: 1 }, ...parts);
-    return element("section", { id: nameOf(file), className: "printed" }, ...article.childNodes);
+    entries.push({ title, id: nameOf(file), level: 1 });
+    for (const head of article.querySelectorAll("section[id] > h2")) entries.push({ title: textOf(head), id: head.parentElement.id, level: 2 });
+    rules.push(`@page ${nameOf(file)} { @top-right { content: ${JSON.stringify(title)}; ${small} }`);
+    return element("section", { id: nameOf(file), className: "printed", style: `page: ${nameOf(file)}` }, ...article.childNodes);
   }
 
   const sections = [];
   for (const file of files) sections.push(await section(file)); // one by one: their order is that of the entries
   const contents = entries.map(({ title, id, level }) => element("li", { className: `level-${level}` },
     element("a", { href: `#${id}` }, title), element("span", { className: "number" })));
-  const front = element("section", { className: "printed cover" }, element("h1", {}, cover.title));
-  front.append(...cover.lines.map((line) => element("p", {}, line)), element("ul", {}, ...contents));
+  const front = element("section", { className: "printed cover" }, element("h1", {}, title));
+  front.append(...lines.map((line) => element("p", {}, line)), element("ul", {}, ...contents));
   const article = document.querySelector(".bd-article");
   document.getElementById("jb-print-docs-body")?.remove(); // the first page's own title and contents
-  article.replaceChildren(front, ...sections);
+  article.replaceChildren(front, ...sections, element("style", {}, rules.join("\n")));
   await Promise.all([...article.querySelectorAll("img")].map((image) => image.decode()));
   await document.fonts.ready;
   // What is wider than the paper shrinks: paper does not scroll.

@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 
 # What training depends on: a change in any other module trains nothing anew.
 MODULES = (
-    *("_util", "config", "metrics", "lookup", "quantizer", "model", "data"),
-    *("running", "trainer", "vqvae_trainer"),
+    *("_util", "config", "metrics", "lookup", "quantizer", "newer"),
+    *("model", "data", "running", "trainer", "vqvae_trainer"),
 )
 
 

@@ -36,11 +36,25 @@ def explore_sweep(folder: str | Path = RUNS) -> HTML | Markdown:
     """Show the runs of a sweep: K and beta from sliders or from a map, and a seed.
 
     ``explorer.html`` shows what :func:`contents` gathers, and needs neither kernel nor
-    other files: it is the same in Jupyter, in Colab and on a page.
+    other files: it is the same in Jupyter, in Colab and on a page, whose pictures the
+    book's build puts into a file of their own.
     """
     if not (points := sweep(folder)):
         return say("> There are no runs of the sweep. Remedy: `make sweep`.")
-    return embed(__file__, DATA=contents(points))
+    data = contents(points)
+    return embed(__file__, PICTURES=_set_apart(data), DATA=data)
+
+
+def _set_apart(data: dict[str, Any]) -> list[str]:
+    """Take out all pictures but the first that is shown; leave their places instead."""
+    row, column = data["start"]
+    first = data["cells"][row][column]["runs"][:1]
+    runs = [run for line in data["cells"] for cell in line for run in cell["runs"]]
+    later = [run for run in runs if run not in first]
+    pictures = [run["picture"] for run in later]
+    for place, run in enumerate(later):
+        run["picture"] = place
+    return pictures
 
 
 def contents(points: Mapping[tuple[int, float], Sequence[Result]]) -> dict[str, Any]:

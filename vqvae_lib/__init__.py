@@ -1,8 +1,8 @@
 """A small, tested library for the VQ-VAE.
 
 Its modules, each built on those before it: config, metrics, pretrained, lookup,
-quantizer, model, standin, data, running, checkpoint, trainer, vqvae_trainer, prior,
-vae, ar_vae, viz.
+quantizer, newer, model, standin, data, running, checkpoint, trainer, vqvae_trainer,
+prior, transformer, vae, ar_vae, viz.
 """
 
 from importlib.metadata import version
@@ -15,7 +15,8 @@ from .pretrained import about_pretrained, pretrained_names
 from .lookup import code_sums, kmeans, nearest_code
 from .quantizer import EMAVectorQuantizer, QuantizerOutput
 from .quantizer import StraightThrough, VectorQuantizer
-from .model import VQVAE, Decoder, Encoder, VQVAEOutput
+from .newer import FSQ, LFQ, GroupedVQ, ResidualVQ, RotationTrick, SimVQ
+from .model import VQVAE, Decoder, Encoder, VQVAEOutput, make_quantizer
 from .data import BatchLoader, DataError, ImageDataset
 from .data import create_dataloader, data_root, load_images
 from .standin import draw_glyphs
@@ -24,6 +25,7 @@ from .trainer import Trainer, TrainingError
 from .vqvae_trainer import VQVAETrainer
 from .prior import GatedLayer, GatedStack, MaskedConv2d, MaskedStack, PixelCNN
 from .prior import PriorConfig, create_code_loader, gate, sampling_distribution
+from .transformer import TransformerConfig, TransformerPrior
 from .vae import ACTIVE_NATS, VAE, VAEConfig, gaussian_kl, reparameterize
 from .ar_vae import AutoregressiveVAE, LatentPrior
 from .viz import visualize_codebook_usage, visualize_reconstruction

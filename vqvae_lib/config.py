@@ -14,6 +14,25 @@ CODEBOOK_UPDATES = ("ema", "gradient")
 INITS = ("data", "uniform")
 SCHEDULES = ("one_cycle", "constant")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+QUANTIZERS = ("vq", "fsq", "lfq", "residual", "grouped", "simvq")
+# Fields of VQVAEConfig that came with other quantizers than "vq", and who takes each.
+TAKEN_BY = {
+    "estimator": ("vq", "residual", "grouped", "simvq"),
+    "levels": ("fsq",),
+    "entropy_cost": ("lfq",),
+    "entropy_temperature": ("lfq",),
+    "num_codebooks": ("residual", "grouped"),
+    "shared_codebook": ("residual",),
+}
+
+
+def check_levels(levels: Any) -> tuple[int, ...]:
+    """Return FSQ's levels as a tuple of integers from 3 to 1000, or raise."""
+    allowed = "a tuple of integers from 3 to 1000; for two levels there is LFQ"
+    require(isinstance(levels, tuple | list), "levels", levels, allowed)
+    whole = tuple(check_int("levels", level, 3) for level in levels)
+    require(max(whole, default=3) <= 1000, "levels", levels, allowed)
+    return whole
 
 
 def best_device() -> str:
@@ -89,6 +108,15 @@ class VQVAEConfig(TrainConfig):
     restart_threshold: float = 0.04  # below this share of the mean use; 0: never
     init: Literal["data", "uniform"] = "data"  # k-means on a batch, or U(-1/K, 1/K)
 
+    # What came after the plain codebook; vqvae_lib.newer has equations and papers.
+    quantizer: Literal["vq", "fsq", "lfq", "residual", "grouped", "simvq"] = "vq"
+    estimator: Literal["straight_through", "rotation"] = "straight_through"
+    levels: tuple[int, ...] = ()  # of FSQ: L of each channel; K is their product
+    entropy_cost: float = 0.1  # of LFQ, the weight of its entropy term
+    entropy_temperature: float = 0.01  # of LFQ, tau of the softmax in that term
+    num_codebooks: int = 1  # stages of residual VQ, or groups of grouped VQ
+    shared_codebook: bool = False  # all stages of residual VQ use one
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self._ints(in_channels=1, hidden_dim=2, num_embeddings=1, embedding_dim=1)
@@ -98,6 +126,48 @@ class VQVAEConfig(TrainConfig):
         self._number("restart_threshold", 0, 1)
         self._choice("init", INITS)
         self._choice("codebook_update", CODEBOOK_UPDATES)
+        self._check_quantizer()
+
+    def identity(self) -> dict[str, Any]:
+        """Return the fields that decide a run's result, as plain values.
+
+        Those that came with other quantizers are left out where all have their
+        defaults, so a plain quantizer's run stays what it was before them.
+        """
+        fields = super().identity() | {"levels": list(self.levels)}
+        newer = {"quantizer", *TAKEN_BY}
+        if all(getattr(self, name) == getattr(VQVAEConfig, name) for name in newer):
+            fields = {name: v for name, v in fields.items() if name not in newer}
+        return fields
+
+    def _check_quantizer(self) -> None:
+        self._choice("quantizer", QUANTIZERS)
+        self._choice("estimator", ("straight_through", "rotation"))
+        levels = check_levels(self.levels)
+        object.__setattr__(self, "levels", levels)
+        self._ints(num_codebooks=1)
+        self._number("entropy_cost", 0)
+        self._number("entropy_temperature", 0, ends="()")
+        shared = self.shared_codebook
+        require(shared in (False, True), "shared_codebook", shared, "False or True")
+        object.__setattr__(self, "shared_codebook", bool(shared))
+        K, D, n = self.num_embeddings, self.embedding_dim, self.num_codebooks
+        kind = self.quantizer
+        for name, kinds in TAKEN_BY.items():
+            value, default = getattr(self, name), getattr(VQVAEConfig, name)
+            fits = kind in kinds or value == default
+            require(fits, name, value, f"{default!r}, since quantizer = {kind!r}")
+        if kind == "fsq":
+            allowed = "as many as embedding_dim, with the product num_embeddings"
+            fits = len(levels) == D and math.prod(levels) == K
+            require(fits, "levels", levels, f"{allowed}: {D} and {K}")
+        elif kind == "lfq":
+            require(K == 2**D, "num_embeddings", K, f"2^embedding_dim = 2^{D}")
+        elif kind == "grouped":
+            require(D % n == 0, "num_codebooks", n, f"a divisor of embedding_dim = {D}")
+        elif kind == "simvq":
+            update, allowed = self.codebook_update, "'gradient', which moves its layer"
+            require(update == "gradient", "codebook_update", update, allowed)
 
 
 def learning_rate(progress: float, peak: float, schedule: str = "one_cycle") -> float:

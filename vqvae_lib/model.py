@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple, Self
 
 import torch
@@ -11,8 +12,11 @@ from torch import Tensor, nn
 from ._util import all_reduce, at_least_float32, autocast_on, can_look, require
 from .config import VQVAEConfig
 from .metrics import code_frequency, perplexity
+from .newer import FSQ, LFQ, GroupedVQ, ResidualVQ, RotationTrick, SimVQ
 from .pretrained import read_pretrained
-from .quantizer import EMAVectorQuantizer, VectorQuantizer
+from .quantizer import EMAVectorQuantizer, StraightThrough, VectorQuantizer
+
+ESTIMATORS = {"straight_through": StraightThrough, "rotation": RotationTrick}
 
 
 class VQVAEOutput(NamedTuple):
@@ -20,7 +24,7 @@ class VQVAEOutput(NamedTuple):
 
     x_recon: Tensor  # (B, C, H, W) in [0, 1]
     vq_loss: Tensor  # ()
-    indices: Tensor  # (B, H/4, W/4), int64 in [0, K)
+    indices: Tensor  # (B, H/4, W/4), or with a last axis of codebooks; int64 in [0, K)
 
 
 class Encoder(nn.Module):
@@ -114,18 +118,41 @@ def check_images(
         require(fits, "range of x", (low, high), "[0, 1], the decoder's range")
 
 
+def make_quantizer(config: VQVAEConfig) -> nn.Module:
+    """Make the quantizer that ``config`` names; each codebook has a seed of its own."""
+    name, D, n = config.quantizer, config.embedding_dim, config.num_codebooks
+    if name == "fsq":
+        return FSQ(config.levels)
+    if name == "lfq":
+        costs = config.commitment_cost, config.entropy_cost
+        return LFQ(D, *costs, config.entropy_temperature)
+    ema = config.codebook_update == "ema"
+    kind = EMAVectorQuantizer if ema else VectorQuantizer
+    kind = SimVQ if name == "simvq" else kind
+    dim, count = D // n if name == "grouped" else D, 1 if config.shared_codebook else n
+    seeds = (config.seed + i for i in range(count))
+    parts = [kind.from_config(replace(config, seed=seed), dim) for seed in seeds]
+    made = parts[0]
+    if name == "residual":
+        made = ResidualVQ(parts * (n // count))
+    elif name == "grouped":
+        made = GroupedVQ(parts)
+    for part in (made, *parts):
+        part.estimator = ESTIMATORS[config.estimator]
+    return made
+
+
 class VQVAE(nn.Module):
     """The whole model, (1.5): x -> z_e -> z_q -> x_recon (van den Oord et al. 2017).
 
     Args:
-        config: the run's settings; ``codebook_update`` selects the quantizer.
+        config: the run's settings; ``make_quantizer`` makes the quantizer they name.
     """
 
     def __init__(self, config: VQVAEConfig) -> None:
         super().__init__()
-        ema = config.codebook_update == "ema"
         self.encoder = Encoder(config)
-        self.vq = (EMAVectorQuantizer if ema else VectorQuantizer).from_config(config)
+        self.vq = make_quantizer(config)
         self.decoder = Decoder(config)
         self.in_channels = config.in_channels
 
@@ -157,14 +184,17 @@ class VQVAE(nn.Module):
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
-        """Compress images (B, C, H, W) to indices (B, H/4, W/4); changes nothing."""
+        """Compress images (B, C, H, W) to indices (B, H/4, W/4); changes nothing.
+
+        Of residual and grouped VQ the indices have a last axis, (B, H/4, W/4, n).
+        """
         return self.vq.assign(self._encode(x))
 
     def decode(self, indices: Tensor) -> Tensor:
-        """Decode indices (B, H/4, W/4) as images (B, C, H, W) in [0, 1]."""
+        """Decode indices, as from ``encode``, as images (B, C, H, W) in [0, 1]."""
         z_q = self.vq.lookup(indices)
         shape = tuple(indices.shape)
-        require(len(shape) == 3, "shape of indices", shape, "(B, H/4, W/4)")
+        require(z_q.dim() == 4, "shape of indices", shape, "(B, H/4, W/4), as encoded")
         return self.decoder(z_q)
 
     def training_step(
@@ -174,27 +204,31 @@ class VQVAE(nn.Module):
 
         Returns:
             ``total_loss`` = ``recon_loss`` (mean squared error per pixel) +
-            ``vq_loss``, each (); and ``code_frequency`` (K,), each code's share.
+            ``vq_loss``, each (); and ``code_frequency`` (K,), each code's share, of
+            n codebooks (n, K).
         """
         x_recon, vq_loss, indices = self(x)
-        dtype = at_least_float32(x.dtype)
+        dtype, K = at_least_float32(x.dtype), self.vq.num_embeddings
+        books = indices.unbind(-1) if indices.dim() > 3 else [indices]
+        frequency = torch.stack([code_frequency(book, K) for book in books])
         recon_loss = F.mse_loss(x_recon.to(dtype), x.to(dtype))
         return {
             "recon_loss": recon_loss,
             "vq_loss": vq_loss,
             "total_loss": recon_loss + vq_loss,
-            "code_frequency": code_frequency(indices, self.vq.num_embeddings),
+            "code_frequency": frequency.squeeze(0),
         }
 
     def summarize(self, means: dict[str, Tensor]) -> dict[str, float]:
         """Turn the mean of many ``training_step`` results into numbers for a history.
 
         ``code_frequency`` becomes ``perplexity`` and ``active_codes``, both over
-        everything that was averaged.
+        everything that was averaged, and of several codebooks the mean.
         """
         numbers = {k: float(v.detach()) for k, v in means.items() if v.dim() == 0}
-        numbers["perplexity"] = float(perplexity(means["code_frequency"]))
-        numbers["active_codes"] = float((means["code_frequency"] > 0).sum())
+        books = torch.atleast_2d(means["code_frequency"])
+        numbers["perplexity"] = sum(float(perplexity(b)) for b in books) / len(books)
+        numbers["active_codes"] = float((books > 0).sum()) / len(books)
         return numbers
 
     def _encode(self, x: Tensor) -> Tensor:

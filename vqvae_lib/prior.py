@@ -267,12 +267,14 @@ class CodeEmbedding(nn.Embedding):
         return super().forward(codes).movedim(-1, 1)
 
 
-class PixelCNN(GridPrior):
-    """An autoregressive model of code grids, for any ``Trainer``; see `GridPrior`."""
+class CodePrior(nn.Module):
+    """What priors of codes share: prices and draws, by ``forward`` and ``fill``.
 
-    def __init__(self, config: PriorConfig, **options: Any) -> None:
-        K, C = config.num_embeddings, config.hidden_dim
-        super().__init__(config, lambda: CodeEmbedding(K, C), K, **options)
+    ``stacked`` are further axes of a grid: (depth,), where a position has many codes.
+    """
+
+    takes_labels: bool
+    stacked: tuple[int, ...] = ()
 
     @classmethod
     def from_pretrained(cls, name: str) -> Self:
@@ -300,7 +302,8 @@ class PixelCNN(GridPrior):
         self, count: int, height: int, width: int, *args: Any, **options: Any
     ) -> Tensor:
         """Draw grids (count, height, width); further arguments as in ``complete``."""
-        blank = torch.zeros(count, height, width, dtype=torch.long)
+        shape = (count, height, width, *self.stacked)
+        blank = torch.zeros(shape, dtype=torch.long)
         return self.complete(blank, blank.bool(), *args, **options)
 
     def complete(
@@ -329,6 +332,14 @@ class PixelCNN(GridPrior):
         return self.fill(codes, given.expand(codes.shape), draw, condition)
 
 
+class PixelCNN(CodePrior, GridPrior):
+    """An autoregressive model of code grids, for any ``Trainer``; see `GridPrior`."""
+
+    def __init__(self, config: PriorConfig, **options: Any) -> None:
+        K, C = config.num_embeddings, config.hidden_dim
+        super().__init__(config, lambda: CodeEmbedding(K, C), K, **options)
+
+
 def sampling_distribution(
     logits: Tensor, temperature: float = 1.0, top_p: float = 1.0
 ) -> Tensor:
@@ -350,7 +361,7 @@ def sampling_distribution(
 
 
 def create_code_loader(
-    config: PriorConfig, model: Any, dataset: ImageDataset, *, train: bool = True
+    config: TrainConfig, model: Any, dataset: ImageDataset, *, train: bool = True
 ) -> BatchLoader:
     """Make the loader of a prior's run: the codes that ``model.encode`` returns."""
     codes = collect_indices(model, BatchLoader(dataset, 512))

@@ -55,6 +55,15 @@ class StraightThrough(torch.autograd.Function):
         return grad, None
 
 
+def rows_of(z_e: Tensor, embedding_dim: int, dtype: torch.dtype) -> Tensor:
+    """Check ``z_e``; put vectors last, as ``dtype``: (B, D, ...) -> (B, ..., D)."""
+    D, shape = embedding_dim, tuple(z_e.shape)
+    fits = len(shape) > 1 and shape[1] == D and 0 not in shape
+    require(fits, "shape of z_e", shape, f"(B, {D}, ...), and not empty")
+    require(z_e.is_floating_point(), "dtype of z_e", z_e.dtype, "floating point")
+    return z_e.to(dtype).movedim(1, -1)  # a view, if z_e is channels-last
+
+
 class _Quantizer(nn.Module):
     """What the two quantizers share; they differ only in how the codebook moves.
 
@@ -70,6 +79,8 @@ class _Quantizer(nn.Module):
 
     Attributes:
         codebook: (K, D), parameter or buffer, float32 whatever the module is cast to.
+        estimator: what passes the gradient to z_e: ``StraightThrough``, or another
+            ``autograd.Function`` of z_e and z_q, as ``newer.RotationTrick``.
         usage: (K,) running mean of how many vectors of a batch choose each code.
         updates: () int64, training batches seen.
         distributed: whether to count over all processes, each with an equal share of a
@@ -79,6 +90,7 @@ class _Quantizer(nn.Module):
     codebook: Tensor
     usage: Tensor
     updates: Tensor
+    estimator: type[torch.autograd.Function] = StraightThrough
 
     def __init__(
         self,
@@ -138,7 +150,7 @@ class _Quantizer(nn.Module):
             indices = nearest_code(z, self.codebook)
             codes = F.embedding(indices, self.codebook)
             loss = self._loss(z, codes)
-            z_q = StraightThrough.apply(z, codes.detach())
+            z_q = self.estimator.apply(z, codes.detach())
             if self.training and not self.frozen:
                 self._update(z.detach(), indices)
         # (N, D) -> (B, *spatial, D) -> (B, D, *spatial)
@@ -201,13 +213,7 @@ class _Quantizer(nn.Module):
         """Move the codes directly, if no optimizer does."""
 
     def _rows_of(self, z_e: Tensor) -> Tensor:
-        """Check ``z_e``; put vectors last: (B, D, ...) -> (B, ..., D)."""
-        D, shape = self.embedding_dim, tuple(z_e.shape)
-        fits = len(shape) > 1 and shape[1] == D and 0 not in shape
-        require(fits, "shape of z_e", shape, f"(B, {D}, ...), and not empty")
-        require(z_e.is_floating_point(), "dtype of z_e", z_e.dtype, "floating point")
-        # A view, if z_e is channels-last.
-        return z_e.to(self.codebook.dtype).movedim(1, -1)
+        return rows_of(z_e, self.embedding_dim, self.codebook.dtype)
 
     def _uniform_codebook(self) -> Tensor:
         # Not the seed itself, from which the encoder's weights are drawn.

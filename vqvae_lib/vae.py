@@ -50,6 +50,8 @@ class VAEConfig(VQVAEConfig):
         self._choice("bottleneck", ("gaussian", "vq"))
         self._choice("latent", ("grid", "vector"))
         self._choice("conditioning", CONDITIONINGS)
+        self._choice("quantizer", ("vq",))
+        self._choice("estimator", ("straight_through",))
 
 
 def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
-"""The sweep's explorer on a built page, opened from disk: no kernel, no other host, keyboard or mouse."""
+"""The sweep's explorer on a built page, from disk or after the server has gone: no kernel, no other host, any input."""
 
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import build
+import chromium
 import fake_sweep
 import nbformat
 import pytest
@@ -25,6 +27,12 @@ from vqvae_book.results import PICTURES, stored_runs
 from vqvae_lib import ImageDataset
 
 MOST_BYTES = 500_000  # of the explorer with the book's own sweep
+WAIT_FOR_CACHE = """async ([name, wanted]) => {
+    for (let i = 0; Boolean(await caches.match(name, { ignoreSearch: true })) !== wanted; i++) {
+        if (i > 1000) throw new Error(`${name} is ${wanted ? "not" : "still"} in the cache`);
+        await new Promise((done) => setTimeout(done, 50));
+    }
+}"""
 SHELL = '<!doctype html><html lang="en" data-theme="light"><title>Explorer</title><body><main>{html}'
 
 
@@ -82,8 +90,8 @@ def cell(page, size: int, beta: float):
 def expect_setting(page, size: int, beta: float, seed: int = 0) -> None:
     """Check that all that is shown is that of one setting and seed."""
     setting = f"K = {size}, β = {beta:g}"
+    page.wait_for_selector(f".redrawn[alt*='{setting};'][alt*=', seed {seed},']", state="visible")  # it may be fetched
     assert brightness(page.locator(".redrawn")) == grey(size, beta, seed)
-    assert setting in page.get_attribute(".redrawn", "alt") and f"seed {seed}" in page.get_attribute(".redrawn", "alt")
     assert all(setting in page.get_attribute(name, "aria-label") for name in (".use", ".learning"))
     heads, *rows = [row.locator("th, td").all_inner_texts() for row in page.locator(".numbers tr").all()]
     assert heads[:2] == [setting, f"seed {seed}"]
@@ -180,6 +188,39 @@ def test_an_executed_page_asks_for_no_script_of_widgets_and_shows_no_dead_contro
     assert shown.locator(".vq-steps").is_visible()
     assert shown.get_by_text("open this chapter in Colab").is_visible()
     assert shown.get_by_role("button", name="Train").count() == 0
+
+
+def test_a_page_once_read_needs_no_server_and_a_rebuilt_one_shows_at_once(page, site, tmp_path):
+    book = shutil.copytree(site, tmp_path / "book")  # not at the root of its host: as on GitHub Pages
+    file, asked = book / "page.html", []
+    page.on("request", lambda request: asked.append(request.url))
+    with chromium.serve(tmp_path) as address:
+        page.goto(f"{address}/book/page.html")
+        pictures = page.get_attribute("[data-src]", "data-src").partition("?")[0]
+        page.evaluate(WAIT_FOR_CACHE, [pictures, True])  # the last but one of all that the page embeds
+    assert not [url for url in asked if pictures in url]
+    page.goto(f"{address}/book/page.html")
+    expect_setting(page, SIZES[1], 0.25)
+    slider(page, "K").press("Home")
+    expect_setting(page, SIZES[0], 0.25)
+    assert page.locator(".bd-article h1").evaluate("head => getComputedStyle(head).textWrap") == "balance"  # our sheet
+    assert len([url for url in asked if pictures in url]) == 1
+    page.goto(f"{address}/book/genindex.html")
+    assert "no network" in page.inner_text("p")
+
+    (book / "_static" / "other.js").write_bytes((book / pictures).read_bytes())
+    file.write_text(
+        file.read_text(encoding="utf-8").replace("Explorer<", "Rebuilt<").replace(pictures, "_static/other.js")
+    )
+    os.utime(file, (2e9, 2e9))  # servers count in seconds
+    with chromium.serve(tmp_path, int(address.rpartition(":")[2])):
+        page.goto(f"{address}/book/page.html")
+        assert page.inner_text("h1").startswith("Rebuilt")
+        page.evaluate(WAIT_FOR_CACHE, [pictures, False])  # which nothing embeds now
+    page.reload()
+    assert page.inner_text("h1").startswith("Rebuilt")
+    slider(page, "K").press("Home")
+    expect_setting(page, SIZES[0], 0.25)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import random
 import re
 import shutil
@@ -18,6 +20,7 @@ import pytest
 import torch
 import yaml
 from helpers import brightness
+from PIL import Image
 from pypdf import PdfReader
 
 from vqvae_book.playground import playground
@@ -165,7 +168,7 @@ def test_a_page_loads_one_sheet_and_one_script_with_the_letters_that_lines_need(
     page.goto(f"{served}/widget.html", wait_until="networkidle")
     assert page.locator(".cell_output .math math annotation").all_text_contents() == ["K"]
     assert "KaTeX_Math" in page.evaluate(fonts)
-    assert {name for name in asked if "." in name and not name.endswith(".png")} <= {"widget.html", *shared}
+    assert {name for name in asked if "." in name and not name.endswith(".webp")} <= {"widget.html", *shared}
 
 
 def test_the_search_page_finds_and_its_finds_are_highlighted(page, served):
@@ -175,10 +178,18 @@ def test_the_search_page_finds_and_its_finds_are_highlighted(page, served):
     assert page.locator(".bd-article .highlighted").first.inner_text() == "aligned"
 
 
+def test_a_search_from_a_disk_finds_pages_and_says_what_it_lacks(page, book):
+    page.goto(f"{book.parent.as_uri()}/search.html?q=aligned")
+    page.locator("#search-results li a").first.wait_for()
+    assert page.get_by_text("make serve").is_visible()
+
+
 def test_pictures_have_their_size_before_they_come_and_come_when_they_are_near(page, served):
     page.goto(f"{served}/widget.html", wait_until="networkidle")
     seen = "all => all.map((image) => ['width', 'height', 'loading'].map((name) => image.getAttribute(name)))"
-    assert page.locator(".cell_output img[src*=_images]").evaluate_all(seen) == [["1", "1", None], ["1", "1", "lazy"]]
+    pictures = page.locator(".cell_output img[src*=_images]")
+    assert pictures.evaluate_all(seen) == [["1", "1", None], ["1", "1", "lazy"]]
+    assert brightness(pictures.first) == Image.open(io.BytesIO(base64.b64decode(DOT))).getpixel((0, 0))
 
 
 def test_a_formula_that_cannot_be_set_fails_the_build_and_is_named(book, tmp_path, capfd):
@@ -233,29 +244,37 @@ def test_the_playground_answers_in_a_built_page(watched, address, width):
     assert box["x"] >= 0 and box["x"] + box["width"] <= width
 
 
-def test_the_book_is_one_pdf_with_bookmarks_contents_and_links(book, browser):
-    made = pdf.make(browser, site=book.parent, root=book.parent.parent.parent)
-    document = PdfReader(made)
+def test_the_book_is_one_pdf_with_bookmarks_contents_links_and_pictures_of_what_moves(book, browser):
+    document = PdfReader(pdf.make(browser, site=book.parent, root=book.parent.parent.parent))
     equations, [size], *others = document.outline
-    others = [entry for entry in others if not isinstance(entry, list)]
-    assert (equations.title, size.title) == ("2. Equations", "2.1 Size K")
-    assert [(entry.title, document.get_destination_page_number(entry)) for entry in (equations, *others)] == [
-        ("2. Equations", 1),
-        ("3. Widget", 2),
-        ("Playground", 3),
-    ]
-    contents, equations, widget, playground = [page.extract_text() for page in document.pages]
-    assert [line.split()[-1] for line in contents.splitlines() if line.startswith(("2. ", "3. ", "Pl"))] == [
-        "2",
-        "3",
-        "4",
-    ]
+    heads = [equations, *(entry for entry in others if not isinstance(entry, list))]
+    assert [head.title for head in heads] == ["2. Equations", "3. Widget", "Playground"]
+    assert size.title == "2.1 Size K"
+    assert [document.get_destination_page_number(head) for head in heads] == [1, 2, 3]
+    contents, equations, widget, *playground = [page.extract_text() for page in document.pages]
+    numbered = [line.split()[-1] for line in contents.splitlines() if line.startswith(("2. ", "3. ", "Pl"))]
+    assert numbered == ["2", "3", "4"]
     assert "Inline" in equations
-    assert "drawn 5 of 10" in widget and "on the site alone: page “3. Widget”" in widget
-    assert "on the site alone: page “Playground”" in playground
+    assert "drawn 5 of 10" in widget and "on the site, page “3. Widget”" in widget
+    assert all(text.startswith("Playground") for text in playground)  # above each page
+    assert "on the site, page “Playground”" in playground[0]
+    still = max((image.image for page in document.pages[3:] for image in page.images), key=lambda image: image.width)
+    assert still.width > pdf.WIDTH and len(still.convert("RGB").getcolors(1 << 24)) > 256
+    strip = next(image.image for image in document.pages[2].images if image.image.width == 32)
+    assert strip.convert("RGB").getcolors() == [(32 * 4, (5, 5, 5))]  # the same, with a palette
+    assert document.trailer["/Root"]["/MarkInfo"]["/Marked"] and document.trailer["/Root"]["/Lang"] == "en"
     links = [link.get_object() for page in document.pages for link in page.get("/Annots", [])]
     assert "/chapters-playground" in {link.get("/Dest") for link in links}
     assert not [link for link in links if "127.0.0.1" in str(link)]
+
+
+def test_long_code_can_be_divided_between_printed_pages(page, served):
+    page.emulate_media(media="print")
+    page.goto(f"{served}/widget.html", wait_until="networkidle")
+    boxes = """code => { for (var all = []; !code.matches(".cell"); code = code.parentElement) all.push(code);
+        return all.map((one) => getComputedStyle(one)).map((style) => `${style.display} ${style.breakInside}`); }"""
+    code = page.locator(".cell pre").filter(has_text="as wide as")  # of a cell, and in its output
+    assert {box for i in range(code.count()) for box in code.nth(i).evaluate(boxes)} == {"block auto"}
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
