@@ -9,7 +9,7 @@ PAST := chapters/01_maths.ipynb chapters/02_quantizer.ipynb chapters/05_training
 
 .DEFAULT_GOAL := help
 .PHONY: help env book check-site serve test units quick chapters lint format clean colab-check past lowest runs sweep \
-	verify-runs bench quality mutants requirements
+	pretrained verify-runs bench quality mutants requirements
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ runs: env  ## train the stored runs that are missing (needs MNIST; goes on where
 
 sweep: env  ## those of the sweep over K and beta alone, two at a time
 	@$(BIN)/python -m vqvae_book.experiments --list sweep- | xargs -r -n 1 -P 2 $(BIN)/python -m vqvae_book.experiments
+
+pretrained: env  ## train the models that the library ships and lacks (needs MNIST; an hour on one core)
+	@$(BIN)/python -m vqvae_book.pretrained
 
 verify-runs: env  ## train one stored run again and compare: make verify-runs RUN=ema-468-seed0
 	@$(BIN)/python -m vqvae_book.experiments --verify $(RUN)

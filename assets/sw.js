@@ -35,7 +35,8 @@ async function keep(page, embeds) {
   for (const list of names.filter((name) => name.endsWith(LIST))) {
     [list, list.slice(0, -LIST.length), ...(await (await cache.match(list)).json())].forEach((url) => wanted.add(url));
   }
-  for (const name of names) if (!wanted.has(name)) await cache.delete(name); // of an earlier build, or never embedded
+  // Of an earlier build, or never embedded; what the lab has fetched stays.
+  for (const name of names) if (!wanted.has(name) && !name.includes("/_static/lab/")) await cache.delete(name);
 }
 
 addEventListener("fetch", (event) => {

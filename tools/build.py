@@ -190,7 +190,10 @@ def make_pages(book: Path, output: Path, anew: bool = True, **config: str) -> in
 
 def site() -> int:
     """Build the site from the executed copies, and print it as a PDF where there is a browser."""
+    from vqvae_book.lab.files import write_files  # it imports torch, which nothing else here needs
+
     finish(BOOK)
+    write_files(BOOK / "assets" / "lab")
     path = chromium.find()
     status = make_pages(BOOK, ROOT, book_pdf=pdf.NAME if path else "")
     if path and not status:

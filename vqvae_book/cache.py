@@ -23,6 +23,14 @@ MODULES = (
 )
 
 
+def runs_folder() -> Path:
+    """Return where runs are kept: ``VQVAE_CACHE``, else ``~/.cache/vqvae_lib/runs``."""
+    try:
+        return as_path(os.environ.get("VQVAE_CACHE") or "~/.cache/vqvae_lib/runs")
+    except RuntimeError as error:  # no home folder is known
+        raise RuntimeError(f"{error} Set VQVAE_CACHE to a folder.") from error
+
+
 def load_or_train(
     config: VQVAEConfig,
     loader: BatchLoader,
@@ -40,7 +48,7 @@ def load_or_train(
         config: every choice of the run.
         loader: the training batches.
         steps: optimizer steps.
-        cache: folder; ``VQVAE_CACHE`` or ``~/.cache/vqvae_lib/runs`` if not given.
+        cache: folder; :func:`runs_folder` if not given.
     """
     order = loader.batch_size, loader.shuffle, loader.drop_last, loader.seed
     facts = [config.identity(), loader.dataset.fingerprint(), order, steps]
@@ -48,11 +56,7 @@ def load_or_train(
     source = [(library / f"{name}.py").read_text("utf-8") for name in MODULES]
     facts += [torch.__version__, source]
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
-    try:
-        usual = os.environ.get("VQVAE_CACHE") or "~/.cache/vqvae_lib/runs"
-        path = as_path(cache or usual) / f"{key}.pt"
-    except RuntimeError as error:  # no home folder is known
-        raise RuntimeError(f"{error} Set VQVAE_CACHE to a folder.") from error
+    path = (as_path(cache) if cache else runs_folder()) / f"{key}.pt"
     trainer = VQVAETrainer(config)
     try:
         trainer.load(path)

@@ -1,8 +1,8 @@
 """A small, tested library for the VQ-VAE.
 
-Its modules, each built on those before it: config, metrics, lookup, quantizer, newer,
-model, standin, data, running, checkpoint, trainer, vqvae_trainer, prior, transformer,
-vae, ar_vae, viz.
+Its modules, each built on those before it: config, metrics, pretrained, lookup,
+quantizer, newer, model, standin, data, running, checkpoint, trainer, vqvae_trainer,
+prior, transformer, vae, ar_vae, viz.
 """
 
 from importlib.metadata import version
@@ -11,6 +11,7 @@ from ._util import eval_mode, seed_at, seeded
 from .config import TrainConfig, VQVAEConfig, autocast_dtype, best_device, learning_rate
 from .metrics import Rate, active_codes, code_frequency, collect_indices, mse
 from .metrics import normalized_mse, perplexity, rate, usage_counts
+from .pretrained import about_pretrained, pretrained_names
 from .lookup import code_sums, kmeans, nearest_code
 from .quantizer import EMAVectorQuantizer, QuantizerOutput
 from .quantizer import StraightThrough, VectorQuantizer

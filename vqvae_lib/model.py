@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from ._util import all_reduce, at_least_float32, autocast_on, can_look, require
 from .config import VQVAEConfig
 from .metrics import code_frequency, perplexity
 from .newer import FSQ, LFQ, GroupedVQ, ResidualVQ, RotationTrick, SimVQ
+from .pretrained import read_pretrained
 from .quantizer import EMAVectorQuantizer, StraightThrough, VectorQuantizer
 
 ESTIMATORS = {"straight_through": StraightThrough, "rotation": RotationTrick}
@@ -154,6 +155,17 @@ class VQVAE(nn.Module):
         self.vq = make_quantizer(config)
         self.decoder = Decoder(config)
         self.in_channels = config.in_channels
+
+    @classmethod
+    def from_pretrained(cls, name: str) -> Self:
+        """Return a trained model that comes with the package, ready to evaluate.
+
+        ``name`` is ``"mnist-k512"`` or one of ``pretrained_names("VQVAE")``.
+        """
+        config, state = read_pretrained(name, "VQVAE")
+        model = cls(VQVAEConfig(**config))
+        model.load_state_dict(state)
+        return model.eval()
 
     def forward(self, x: Tensor) -> VQVAEOutput:
         """Reconstruct images (B, C, H, W) in [0, 1], H and W multiples of 4."""

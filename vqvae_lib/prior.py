@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,7 @@ from ._util import check_codes, check_number, eval_mode, require, seeded
 from .config import TrainConfig
 from .data import BatchLoader, ImageDataset
 from .metrics import collect_indices
+from .pretrained import read_pretrained
 
 Condition = Tensor | None
 OfRow = Callable[[Tensor], Tensor]  # from a row (B, C, 1, W) to its features
@@ -274,6 +275,17 @@ class CodePrior(nn.Module):
 
     takes_labels: bool
     stacked: tuple[int, ...] = ()
+
+    @classmethod
+    def from_pretrained(cls, name: str) -> Self:
+        """Return a trained prior that comes with the package, as `VQVAE` does.
+
+        ``name``, as ``"mnist-k32-classes"``, is in ``pretrained_names("PixelCNN")``.
+        """
+        config, state = read_pretrained(name, "PixelCNN")
+        prior = cls(PriorConfig(**config))
+        prior.load_state_dict(state)
+        return prior.eval()
 
     def nats(self, codes: Tensor, condition: Condition = None) -> Tensor:
         """Compute -ln p of each code (B, H, W) given earlier codes, (B, H, W)."""

@@ -1,0 +1,106 @@
+// Draw and encode: codes, reconstruction and difference follow the pen; the same drawing under each shipped model.
+import { CELLS } from "./models.js";
+import { CodeGrid, Pad, button, decimal, element, figure, mse, paintDifference, paintGray, picture, radios } from "./ui.js";
+
+export function mount(root, lab) {
+  const { state } = lab;
+  const said = element("p", { class: "said" }), loading = () => (said.textContent ||= "The model is being loaded …");
+  const pad = new Pad(() => changed(), lab.say);
+  const grid = new CodeGrid("Codes of the drawing, 7 by 7", (place) => lab.say(grid.cells[place].ariaLabel));
+  const [redrawn, difference] = [picture("The reconstruction"), picture("The difference")];
+  const rows = new Map(lab.sizes.map((K) => {
+    const cells = Array.from({ length: 4 }, () => element("td")), small = picture(`The reconstruction with ${K} codes`);
+    return [K, { cells, small, row: element("tr", {}, element("th", { scope: "row", text: K }), element("td", {}, small), ...cells) }];
+  }));
+  const heads = ["K", "picture", "MSE", "bits, all codes alike", "bits, by use", "bits, by the prior"];
+  const table = element("table", { class: "models" }, element("thead", {}, element("tr", {}, ...heads.map((text) => element("th", { scope: "col", text })))),
+    element("tbody", {}, ...[...rows.values()].map(({ row }) => row)));
+  const number = element("input", { type: "number", min: 1, max: lab.listed.digits.labels.length, value: 1, on: { change: () => take(Number(number.value)) } });
+  let later = 0;
+
+  // First the chosen model, whose picture the eye follows; the others and the prior when the pen rests.
+  const follow = lab.latest(async (image) => {
+    const K = state.K, start = performance.now();
+    const { codes, picture: pixels } = await lab.ask("encode", lab.name(K), image);
+    if (K !== state.K) return;
+    state.codes = codes;
+    grid.show(codes, lab.about(K).colors);
+    paintGray(redrawn, pixels);
+    paintDifference(difference, pixels, image);
+    fill(K, codes, pixels, image);
+    root.dataset.milliseconds = performance.now() - start;
+    const used = new Set(codes).size, error = mse(image, pixels);
+    said.textContent = `${used} of ${K} codes draw this. Mean squared error ${decimal(error)}; test images have ${decimal(lab.about(K).MSE)} on average.`;
+  });
+
+  const compare = lab.latest(async (image) => {
+    for (const K of lab.sizes) {
+      if (image !== state.image) return;
+      const { codes, picture: pixels } = await lab.ask("encode", lab.name(K), image);
+      fill(K, codes, pixels, image);
+      if (lab.name(K) !== lab.written) continue;
+      const price = lab.prior && (await lab.price(codes, () => image === state.image));
+      if (!price) continue;
+      const { bits, classes } = price;
+      const best = classes.indexOf(Math.max(...classes));
+      rows.get(K).cells[3].textContent = bits.toFixed(0);
+      guess.textContent = `To the prior this looks like a ${best} (${(100 * classes[best]).toFixed(0)} %).`;
+    }
+    lab.say(`${said.textContent} ${guess.textContent}`);
+  });
+  const guess = element("p", { class: "said" });
+
+  function fill(K, codes, pixels, image) {
+    const { prices } = lab.about(K), { cells, small } = rows.get(K);
+    paintGray(small, pixels);
+    const use = codes.reduce((sum, code) => sum + prices[code], 0);
+    [decimal(mse(image, pixels)), (CELLS * Math.log2(K)).toFixed(0), use.toFixed(0)].forEach((text, i) => (cells[i].textContent = text));
+    if (lab.name(K) !== lab.written) cells[3].textContent = "–";
+  }
+
+  function changed() {
+    state.image = Float32Array.from(pad.image);
+    loading();
+    follow(state.image);
+    clearTimeout(later);
+    later = setTimeout(() => compare(state.image), 250);
+  }
+
+  function choose(K) {
+    state.K = K;
+    rows.forEach(({ row }, other) => row.classList.toggle("chosen", other === K));
+    if (state.image) follow(state.image);
+  }
+
+  async function take(n) {
+    const at = Math.min(lab.listed.digits.labels.length, Math.max(1, Math.round(n) || 1));
+    number.value = at;
+    pad.replace(await lab.digit(at - 1));
+  }
+
+  const go = lab.open ? [button("Edit these codes", () => lab.open("edit")), button("Let the prior complete it", () => {
+      state.complete = true;
+      lab.open("write");
+    })] : [];
+  root.append(
+    element("p", { text: "Draw a digit, or take a test image. The codes, and what the decoder makes of them, follow." }),
+    radios("K, the number of codes", `${root.id}-K`, lab.sizes, state.K, choose),
+    element("div", { class: "squares" }, figure("draw here: mouse, finger, pen or keys", pad.canvas, "wide"), figure("its 49 codes: like colors are like codes", grid.element),
+      figure("drawn from the codes alone", redrawn), figure("difference: orange too bright, blue too dark", difference)),
+    element("div", { class: "row" }, button("Clear", () => pad.clear()), button("Undo", () => pad.undo()),
+      button("Another test image", () => take((Number(number.value) % lab.listed.digits.labels.length) + 1)), element("label", { text: "Test image" }, number), ...go),
+    said, guess, table,
+    element("p", { class: "hint", text: "MSE: mean squared error per pixel. All codes alike: 49 log₂ K bits. By use: each code costs −log₂ of its share on the test set. " +
+      "By the prior: under a PixelCNN over the codes of K = 32, all ten classes alike." }),
+  );
+  pad.canvas.after(pad.cursor);
+  for (const event of ["pointerenter", "focus"]) pad.canvas.addEventListener(event, () => lab.guard(() => lab.ask("load", lab.name(state.K))), { once: true });
+  choose(state.K);
+  grid.show(Array(CELLS).fill(null), []);
+  paintGray(redrawn, new Float32Array(784));
+  paintDifference(difference, new Float32Array(784), new Float32Array(784));
+  return {
+    show() {},
+    stop: () => clearTimeout(later),
+  };
+}
