@@ -8,7 +8,7 @@ CORE := $(filter-out tests/test_project.py tests/test_publishing.py tests/test_h
 PAST := chapters/01_maths.ipynb chapters/02_quantizer.ipynb chapters/05_training.ipynb
 
 .DEFAULT_GOAL := help
-.PHONY: help env book check-site serve test units quick chapters lint format clean colab-check past lowest runs sweep \
+.PHONY: help env book check-site speed serve test units quick chapters lint format clean colab-check past lowest runs sweep \
 	pretrained verify-runs bench quality mutants requirements
 
 help:  ## list the targets
@@ -22,6 +22,9 @@ book: env  ## execute what changed, build the site into _build/html, and print i
 
 check-site: env  ## open every page of the built site in Chromium: links, contrast, weight … (LIGHTHOUSE=4: on four alone)
 	@$(BIN)/python tools/check_site.py --lighthouse $(or $(LIGHTHOUSE),-1)
+
+speed: env  ## how fast each page of the built site opens on a slow phone: medians of five visits, on a quiet machine
+	@$(BIN)/python tools/check_site.py --speed 5
 
 serve:  ## show the site on http://127.0.0.1:8000 (PORT=… for another port), and have it follow edits of prose
 	@test -f _build/html/index.html || { echo "There is no site yet. Remedy: make book"; exit 1; }

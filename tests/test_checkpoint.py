@@ -8,6 +8,7 @@ import os
 import pickle
 import random
 import re
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -45,10 +46,17 @@ def flip(path: Path, at: int, bits: int = 255) -> None:
     path.write_bytes(content[:at] + bytes([content[at] ^ bits]) + content[at + 1 :])
 
 
+def weight(path: Path) -> int:
+    """The place of a byte of the largest tensor: between tensors there is padding, which says nothing."""
+    with zipfile.ZipFile(path) as archive:
+        largest = archive.read(max(archive.infolist(), key=lambda part: part.file_size))
+    return path.read_bytes().index(largest) + len(largest) // 2
+
+
 other = VQVAETrainer.from_checkpoint
 LIES = {
     "cut": lambda path: path.write_bytes(path.read_bytes()[:-1]),
-    "a byte of a weight": lambda path: flip(path, path.stat().st_size // 2),
+    "a byte of a weight": lambda path: flip(path, weight(path)),
     "code": lambda path: path.write_bytes(pickle.dumps(Hostile())),
     "code of torch": parts(lambda saved: saved["history"].update(loss=Hostile())),
     "another format": parts(lambda saved: saved.update(format=2)),

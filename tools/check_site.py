@@ -2,6 +2,7 @@
 
     python tools/check_site.py                  every page
     python tools/check_site.py --lighthouse 5   and Lighthouse on about five of them, light and heavy ones (-1: on all)
+    python tools/check_site.py --speed 5        only how fast each opens on a slow phone, the medians of five visits
 
 Faults are: an error or warning in the console, a request to another host or one that fails, a dead link or anchor, code
 that is cut off, what axe-core finds in light and in dark, on a phone scrolling sideways, too many bytes and things that
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import statistics
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -114,12 +116,9 @@ def check_links(pages: dict[str, Page], address: str, site: Path) -> None:
 
 
 def check(browser: Browser, address: str, site: Path) -> list[Page]:
-    """Visit every page of the site but those that only lead on to another."""
+    """Visit every page of the site."""
     pages = {}
-    for file in sorted(site.rglob("*.html")):
-        name = file.relative_to(site).as_posix()
-        if name.startswith("_static/") or 'http-equiv="Refresh"' in file.read_text(encoding="utf-8")[:300]:
-            continue
+    for name in names(site):
         pages[name] = visit(browser, address, name)
         if first := pages[name].faults:
             pages[name] = visit(browser, address, name)
@@ -130,20 +129,45 @@ def check(browser: Browser, address: str, site: Path) -> list[Page]:
 
 def ask_lighthouse(pages: list[Page], address: str, path: str) -> None:
     """Add what keeps a page from full marks in Lighthouse."""
-    asked = {f"{address}/{page.name}": page for page in pages}
-    command = ["node", LIGHTHOUSE, path, chromium.FLAGS, *asked]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    for name, reason in json.loads(done.stdout).items():
-        asked[name].faults.append(f"Lighthouse: {reason}")
+    for name, reason in lighthouse(path, 0, [f"{address}/{page.name}" for page in pages]).items():
+        next(page for page in pages if name == f"{address}/{page.name}").faults.append(f"Lighthouse: {reason}")
+
+
+def lighthouse(path: str, runs: int, addresses: list[str]) -> dict:
+    """What lighthouse.mjs finds."""
+    command = ["node", LIGHTHOUSE, path, chromium.FLAGS, str(runs), *addresses]
+    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+
+
+def show_speed(path: str, runs: int) -> None:
+    """Print how fast each page opens on Lighthouse's slow phone: reported, since machines differ, and never a fault."""
+    with chromium.serve(SITE) as address:
+        for name in names(SITE):
+            [visits] = lighthouse(path, runs, [f"{address}/{name}"]).values()
+            score, paint, blocked = map(statistics.median, zip(*visits, strict=True))
+            speed = f"performance {score:.2f}, largest paint {paint / 1000:.2f} s, blocked {blocked:.0f} ms"
+            print(f"{name}: {speed}", flush=True)
+
+
+def names(site: Path) -> list[str]:
+    """All pages of the site but those that only lead on to another."""
+    files = [file for file in sorted(site.rglob("*.html")) if file.relative_to(site).parts[0] != "_static"]
+    files = [file for file in files if 'http-equiv="Refresh"' not in file.read_text(encoding="utf-8")[:300]]
+    return [file.relative_to(site).as_posix() for file in files]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lighthouse", type=int, default=0, help="on how many pages, about; -1: on all")
-    wanted, path = parser.parse_args().lighthouse, chromium.find()
+    parser.add_argument("--speed", type=int, default=0, help="visits of each page")
+    given, path = parser.parse_args(), chromium.find()
+    wanted = given.lighthouse
     if path is None or not (SITE / "index.html").exists():
         sys.exit(f"No browser. {chromium.REMEDY}" if path is None else "No site. Remedy: make book")
     vendor.fetch()
+    if given.speed:
+        show_speed(path, given.speed)
+        return 0
     with chromium.serve(SITE) as address:
         with chromium.launch(path) as browser:
             pages = sorted(check(browser, address, SITE), key=lambda page: page.facts["weight"], reverse=True)

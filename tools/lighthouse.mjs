@@ -1,8 +1,9 @@
-// node lighthouse.mjs BROWSER FLAGS ADDRESS …  As JSON: for each address that has not full marks, in two attempts, why.
+// node lighthouse.mjs BROWSER FLAGS RUNS ADDRESS …  As JSON, for each address: with 0 runs, why it has not full marks in two
+// attempts, if so; else what so many visits on Lighthouse's slow phone give in performance, largest paint and blocking time.
 import { launch } from "chrome-launcher";
 import lighthouse from "lighthouse";
 
-const [chromePath, flags, ...addresses] = process.argv.slice(2);
+const [chromePath, flags, runs, ...addresses] = process.argv.slice(2);
 const options = {
   logLevel: "error",
   onlyCategories: ["accessibility", "best-practices", "seo"],
@@ -20,9 +21,21 @@ async function ask(address, port) {
   return [...scores, lhr.runtimeError?.message, ...audits.map((audit) => `${audit.id}: ${said(audit)}`)].filter(Boolean).join("; ");
 }
 
+const SPEED = { "performance": "score", "largest-contentful-paint": "numericValue", "total-blocking-time": "numericValue" };
+
+async function visit(address, port) {
+  const { lhr } = await lighthouse(address, { logLevel: "error", onlyCategories: ["performance"], port });
+  return Object.entries(SPEED).map(([id, value]) => (lhr.categories[id] ?? lhr.audits[id])[value]);
+}
+
 const browser = await launch({ chromePath, chromeFlags: flags.split(" ") });
 const found = {};
 for (const address of addresses) {
+  if (Number(runs)) {
+    found[address] = [];
+    while (found[address].length < Number(runs)) found[address].push(await visit(address, browser.port));
+    continue;
+  }
   const reason = (await ask(address, browser.port)) && (await ask(address, browser.port));
   if (reason) found[address] = reason;
 }

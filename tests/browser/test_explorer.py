@@ -193,11 +193,14 @@ def test_an_executed_page_asks_for_no_script_of_widgets_and_shows_no_dead_contro
 def test_a_page_once_read_needs_no_server_and_a_rebuilt_one_shows_at_once(page, site, tmp_path):
     book = shutil.copytree(site, tmp_path / "book")  # not at the root of its host: as on GitHub Pages
     file, asked = book / "page.html", []
+    (book / "_static" / "lab").mkdir()
+    (book / "_static" / "lab" / "weights.bin").write_bytes(b"0")
     page.on("request", lambda request: asked.append(request.url))
     with chromium.serve(tmp_path) as address:
         page.goto(f"{address}/book/page.html")
         pictures = page.get_attribute("[data-src]", "data-src").partition("?")[0]
         page.evaluate(WAIT_FOR_CACHE, [pictures, True])  # the last but one of all that the page embeds
+        page.evaluate("fetch('_static/lab/weights.bin')")  # as the lab does, when a model is first used
     assert not [url for url in asked if pictures in url]
     page.goto(f"{address}/book/page.html")
     expect_setting(page, SIZES[1], 0.25)
@@ -217,6 +220,7 @@ def test_a_page_once_read_needs_no_server_and_a_rebuilt_one_shows_at_once(page, 
         page.goto(f"{address}/book/page.html")
         assert page.inner_text("h1").startswith("Rebuilt")
         page.evaluate(WAIT_FOR_CACHE, [pictures, False])  # which nothing embeds now
+        page.evaluate(WAIT_FOR_CACHE, ["_static/lab/weights.bin", True])
     page.reload()
     assert page.inner_text("h1").startswith("Rebuilt")
     slider(page, "K").press("Home")
