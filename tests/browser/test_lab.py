@@ -93,6 +93,7 @@ def open_station(page, station: str) -> None:
 
 
 def stroke(page) -> None:
+    page.locator(".pad").hover()  # once it is in view, and stands still
     box = page.locator(".pad").bounding_box()
     places = [(0.3, 0.2), (0.7, 0.25), (0.5, 0.5), (0.45, 0.8)]
     screen = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in places]
@@ -101,6 +102,7 @@ def stroke(page) -> None:
     for place in screen[1:]:
         page.mouse.move(*place, steps=4)
     page.mouse.up()
+    assert state(page, "lab.state.image !== null")
     row = "document.querySelector('.models tbody tr:last-child td:last-child')"  # what comes last
     priced = f"{row}.textContent !== '' && document.querySelector('.vq-lab').lab.waiting.size === 0"
     page.wait_for_function(priced, timeout=chromium.PATIENCE)
