@@ -16,7 +16,7 @@ PAGE = """<!doctype html><html lang="en"{theme}><meta name="viewport" content="w
 <style>html {{ --ink: #1f2933; --soft: #55606c; --paper: #fcfcfa; --field: #fff; --line: #8792a0; --blue: #245a99;
  --orange: #b45709; }} html[data-theme="dark"] {{ --ink: #e3e7eb; --soft: #b4bcc5; --paper: #15191e; --field: #1e242b;
  --line: #7b8794; --blue: #a8cdf2; --orange: #f0a868; color-scheme: dark; }} body {{ background: var(--paper);
- color: var(--ink); font: 15px/1.45 sans-serif; margin: 8px; }} a {{ color: var(--blue) }} .row {{ display: flex;
+ color: var(--ink); font: 15px/1.45 sans-serif; margin: 8px; }} a {{ color: var(--blue) }} .controls {{ display: flex;
  flex-wrap: wrap; gap: 0.4rem; }} .spoken {{ clip-path: inset(50%); position: absolute; height: 1px; }}
 .hint {{ color: var(--soft); font-size: 0.9em; margin: 0.3rem 0; }}
 button, select {{ background: var(--field); color: var(--ink); border: 1px solid var(--line); font: inherit;

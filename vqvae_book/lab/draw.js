@@ -87,7 +87,7 @@ export function mount(root, lab) {
     radios("K, the number of codes", `${root.id}-K`, lab.sizes, state.K, choose),
     element("div", { class: "squares" }, figure("draw here: mouse, finger, pen or keys", pad.canvas, "wide"), figure("its 49 codes: like colors are like codes", grid.element),
       figure("drawn from the codes alone", redrawn), figure("difference: orange too bright, blue too dark", difference)),
-    element("div", { class: "row" }, button("Clear", () => pad.clear()), button("Undo", () => pad.undo()),
+    element("div", { class: "controls" }, button("Clear", () => pad.clear()), button("Undo", () => pad.undo()),
       button("Another test image", () => take((Number(number.value) % lab.listed.digits.labels.length) + 1)), element("label", { text: "Test image" }, number), ...go),
     said, guess, table,
     element("p", { class: "hint", text: "MSE: mean squared error per pixel. All codes alike: 49 log₂ K bits. By use: each code costs −log₂ of its share on the test set. " +

@@ -129,7 +129,7 @@ export function mount(root, lab) {
     sizes,
     element("div", { class: "squares three" }, figure("codes: choose a cell", grid.element), figure("the picture now; changed cells are outlined", drawn),
       figure("what was encoded", original)),
-    heading, atlas, element("div", { class: "row" }, undo, redo, button("As encoded", () => change(first) ?? mark())), said, priced,
+    heading, atlas, element("div", { class: "controls" }, undo, redo, button("As encoded", () => change(first) ?? mark())), said, priced,
     element("p", { text: "Mix in another image: choose cells of its grid, or move along the way from one grid to the other." }),
     element("div", { class: "squares three" }, figure("its codes: a chosen cell goes into yours", second.element), figure("the other image, from its codes", others),
       element("div", { class: "wide" }, element("label", { text: "Other: test image" }, number), way)),

@@ -95,7 +95,7 @@ export function mount(root, lab = {}) {
   const measure = make("select", { "aria-label": "Chart", on: { change: draw } }, ...Object.entries(MEASURES).map(([value, [text]]) => make("option", { value, text })));
   const chart = make("div"), shown = make("div", { class: "runs" });
   root.classList.add("vq-train");
-  root.append(make("style", { text: STYLE }), form, make("div", { class: "row" }, train, make("label", { text: "Chart" }, measure)), said, chart, shown);
+  root.append(make("style", { text: STYLE }), form, make("div", { class: "controls" }, train, make("label", { text: "Chart" }, measure)), said, chart, shown);
   if (!lab.say) root.append(spoken);
   const chosen = () => Object.fromEntries(Object.keys(FIELDS).map((name) => [name, Array.isArray(FIELDS[name][1]) ? Number(selects[name].value) : selects[name].value]));
   const choose = (settings) => Object.entries(settings).forEach(([name, value]) => (selects[name].value = value));
@@ -145,7 +145,7 @@ export function mount(root, lab = {}) {
     const adopt = button("Use in other stations", () => worker.postMessage({ weights: true }));
     const node = make("section", { class: "run", "aria-label": name, style: `--own: var(${COLORS[place]})` }, make("h4", { text: name }),
       make("p", { class: "hint", text: about }),
-      make("div", { class: "row" }, pause, step, button("Reset", () => run.start(false)), button("Remove", remove), ...(lab.adopt ? [adopt] : [])),
+      make("div", { class: "controls" }, pause, step, button("Reset", () => run.start(false)), button("Remove", remove), ...(lab.adopt ? [adopt] : [])),
       trouble, numbers, make("p", { class: "hint", text: "Test images, reconstructions, and each code's tile:" }), redrawn, make("p"), sheet);
     shown.append(node);
 

@@ -133,10 +133,10 @@ export function mount(root, lab) {
 
   root.append(
     element("p", { text: `A PixelCNN chooses each of the 49 codes (K = ${K}) given the class and the codes before it. It knows no pixels: the decoder draws them.` }),
-    element("div", { class: "row" }, element("label", { text: "Digit" }, label), element("label", { text: "Seed" }, seed),
+    element("div", { class: "controls" }, element("label", { text: "Digit" }, label), element("label", { text: "Seed" }, seed),
       range("Temperature", { min: 0.1, max: 2, step: 0.1, value: 1, show: (value) => value.toFixed(1) }, (temperature) => set({ temperature })),
       range("Top-p", { min: 0.05, max: 1, step: 0.05, value: 1, show: (value) => value.toFixed(2) }, (topP) => set({ topP }))),
-    element("div", { class: "row" }, play, one, all, button("Start again", guarded(() => restart(0))), redraw, complete),
+    element("div", { class: "controls" }, play, one, all, button("Start again", guarded(() => restart(0))), redraw, complete),
     element("div", { class: "squares three" }, figure("codes, in reading order", grid.element), figure("drawn from the codes so far", drawn),
       element("div", { class: "wide" }, heading, bars)),
     said,
