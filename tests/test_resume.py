@@ -133,6 +133,14 @@ def test_interrupted_in_a_step_the_model_is_whole_and_goes_on_to_the_same_bits(m
     assert same_bits(state(trainer), state(whole))
 
 
+def test_a_resumed_run_has_the_windows_of_its_own_schedule():
+    trainer = VQVAETrainer(TINY)
+    trainer.fit(batches(), steps=30, window=30)
+    trainer.fit(batches(), steps=50, callback=lambda trainer: False)
+    trainer.resume(batches())
+    assert trainer.history["step"] == [30, *range(31, 81)]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="the signal is a POSIX one")
 @pytest.mark.no_mutants
 def test_a_real_interrupt_at_any_moment_goes_on_to_the_same_bits(ends, tmp_path):

@@ -141,7 +141,7 @@ def lighthouse(path: str, runs: int, addresses: list[str]) -> dict:
 
 def show_speed(path: str, runs: int) -> None:
     """Print how fast each page opens on Lighthouse's slow phone: reported, since machines differ, and never a fault."""
-    with chromium.serve(SITE) as address:
+    with chromium.serve(SITE, handler=chromium.PackingHandler) as address:
         for name in names(SITE):
             [visits] = lighthouse(path, runs, [f"{address}/{name}"]).values()
             score, paint, blocked = map(statistics.median, zip(*visits, strict=True))

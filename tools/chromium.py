@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import gzip
 import http.server
+import io
 import os
 import shutil
 import threading
@@ -25,6 +27,21 @@ REMEDY = "Remedy: install Chromium (Debian: apt-get install chromium) or name on
 QuietHandler = type("QuietHandler", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
 
 
+class PackingHandler(QuietHandler):
+    """A server that compresses text, as those of published sites do."""
+
+    def send_head(self) -> io.BytesIO | io.BufferedReader | None:
+        path = Path(self.translate_path(self.path))
+        if path.suffix not in {".html", ".css", ".js", ".json", ".svg"} or not path.is_file():
+            return super().send_head()
+        body = gzip.compress(path.read_bytes(), 6)
+        self.send_response(200)
+        for name, value in (("Type", self.guess_type(path)), ("Encoding", "gzip"), ("Length", len(body))):
+            self.send_header(f"Content-{name}", str(value))
+        self.end_headers()
+        return io.BytesIO(body)
+
+
 def find() -> str | None:
     """The browser that `VQVAE_BROWSER` names, which has to be there, else the first on PATH, else None."""
     if named := os.environ.get("VQVAE_BROWSER"):
@@ -44,9 +61,9 @@ def launch(path: str) -> Iterator[Browser]:
 
 
 @contextmanager
-def serve(folder: Path, port: int = 0) -> Iterator[str]:
+def serve(folder: Path, port: int = 0, handler: type = QuietHandler) -> Iterator[str]:
     """The address, without a slash at its end, under which a server of this machine shows a folder; port 0: any."""
-    handler = functools.partial(QuietHandler, directory=folder)
+    handler = functools.partial(handler, directory=folder)
     with http.server.ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
