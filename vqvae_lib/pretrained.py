@@ -19,16 +19,14 @@ WEIGHTS = Path(__file__).parent / "weights"  # made by vqvae_book.pretrained
 
 def pretrained_names(kind: str = "") -> list[str]:
     """Return the names of all models, or of those of one class, as ``"VQVAE"``."""
-    names = sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))
-    return [name for name in names if about_pretrained(name)["class"].endswith(kind)]
+    return [name for name in _names() if kind in ("", about_pretrained(name)["class"])]
 
 
 def about_pretrained(name: str) -> dict[str, Any]:
     """Return what is known of a model: class, config, steps, error, provenance."""
     from safetensors import safe_open  # needed by those alone who want weights
 
-    names = sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))
-    require(name in names, "name", name, f"one of {names}")
+    require(name in _names(), "name", name, f"one of {_names()}")
     with safe_open(WEIGHTS / f"{name}.safetensors", "pt") as file:
         return json.loads(file.metadata()["about"])
 
@@ -41,3 +39,7 @@ def read_pretrained(name: str, kind: str) -> tuple[dict[str, Any], dict[str, Ten
     require(name in names, "name", name, f"one of {names} for a {kind}")
     state = load_file(WEIGHTS / f"{name}.safetensors")
     return about_pretrained(name)["config"] | {"device": "cpu"}, state
+
+
+def _names() -> list[str]:
+    return sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))

@@ -276,17 +276,6 @@ class CodePrior(nn.Module):
     takes_labels: bool
     stacked: tuple[int, ...] = ()
 
-    @classmethod
-    def from_pretrained(cls, name: str) -> Self:
-        """Return a trained prior that comes with the package, as `VQVAE` does.
-
-        ``name``, as ``"mnist-k32-classes"``, is in ``pretrained_names("PixelCNN")``.
-        """
-        config, state = read_pretrained(name, "PixelCNN")
-        prior = cls(PriorConfig(**config))
-        prior.load_state_dict(state)
-        return prior.eval()
-
     def nats(self, codes: Tensor, condition: Condition = None) -> Tensor:
         """Compute -ln p of each code (B, H, W) given earlier codes, (B, H, W)."""
         return F.cross_entropy(self(codes, condition), codes, reduction="none")
@@ -338,6 +327,17 @@ class PixelCNN(CodePrior, GridPrior):
     def __init__(self, config: PriorConfig, **options: Any) -> None:
         K, C = config.num_embeddings, config.hidden_dim
         super().__init__(config, lambda: CodeEmbedding(K, C), K, **options)
+
+    @classmethod
+    def from_pretrained(cls, name: str) -> Self:
+        """Return a trained prior that comes with the package, as `VQVAE` does.
+
+        ``name``, as ``"mnist-k32-classes"``, is in ``pretrained_names("PixelCNN")``.
+        """
+        config, state = read_pretrained(name, "PixelCNN")
+        prior = cls(PriorConfig(**config))
+        prior.load_state_dict(state)
+        return prior.eval()
 
 
 def sampling_distribution(

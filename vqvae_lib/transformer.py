@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from ._util import check_codes, eval_mode, require, seeded
 from .config import TrainConfig
-from .prior import CodePrior, Condition, Draw
+from .prior import CodePrior, Condition, Draw, GridPrior
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +87,8 @@ class TransformerPrior(CodePrior):
     start token, at t = 0), plus the row, column and depth of the code that it predicts.
     """
 
+    summarize = GridPrior.summarize
+
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         K, C, depth = config.num_embeddings, config.hidden_dim, config.depth
@@ -118,10 +120,6 @@ class TransformerPrior(CodePrior):
         logits = [head(one) for head, one in zip(self.heads, h, strict=True)]
         logits = torch.stack(logits, 2).flatten(1, 2)  # (B, T, K)
         return logits.movedim(-1, 1).unflatten(2, codes.shape[1:]).float()
-
-    def summarize(self, means: dict[str, Tensor]) -> dict[str, float]:
-        """Turn the means of ``training_step`` results into numbers for a history."""
-        return {name: float(value) for name, value in means.items()}
 
     @torch.no_grad()
     def fill(

@@ -18,13 +18,10 @@ import yaml
 
 from vqvae_book.lab import STATIONS, lab
 from vqvae_book.lab.files import MOST_BYTES, write_files
-from vqvae_lib import VQVAE, ImageDataset, PixelCNN, draw_glyphs, pretrained_names
+from vqvae_lib import VQVAE, ImageDataset, PixelCNN, draw_glyphs
 
 MOST_KB = 300  # of scripts and lists, before a model is used
 WRITTEN, PRIOR = "mnist-k32", "mnist-k32-classes"
-HAS_PRIOR = PRIOR in pretrained_names()
-SHOWN = [station for station in STATIONS if HAS_PRIOR or station != "write"]
-needs_prior = pytest.mark.skipif(not HAS_PRIOR, reason=f"{PRIOR} is not trained yet: make pretrained")
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +205,6 @@ def test_two_grids_are_mixed_cell_by_cell_and_the_way_leads_to_the_other(shown):
     assert codes(shown, "edit") == first
 
 
-@needs_prior
 @torch.no_grad()
 def test_the_prior_writes_step_by_step_what_it_writes_at_once_and_bars_are_its_distribution(shown):
     open_station(shown, "write")
@@ -244,7 +240,6 @@ def test_the_prior_writes_step_by_step_what_it_writes_at_once_and_bars_are_its_d
     assert codes(shown, "write") == written
 
 
-@needs_prior
 def test_a_drawing_is_completed_under_the_codes_of_its_upper_half(shown):
     stroke(shown)
     own = codes(shown, "draw")
@@ -256,7 +251,6 @@ def test_a_drawing_is_completed_under_the_codes_of_its_upper_half(shown):
     assert codes(shown, "write")[:28] == own[:28]
 
 
-@needs_prior
 def test_nothing_works_on_where_nobody_looks(shown):
     open_station(shown, "write")
     shown.get_by_role("button", name="Play").click()
@@ -281,7 +275,7 @@ def test_no_model_is_fetched_before_it_is_used_and_all_files_are_light(shown, si
 
 def test_tabs_are_reached_by_arrow_keys(shown):
     shown.locator("[role=tab]").first.focus()
-    for station in (*SHOWN[1:], SHOWN[0]):
+    for station in (*STATIONS[1:], STATIONS[0]):
         shown.keyboard.press("ArrowRight")
         shown.wait_for_selector(f".station.{station}", state="visible")
         assert shown.locator("[role=tabpanel]:visible").count() == 1
@@ -295,7 +289,7 @@ def test_every_station_fits_the_screen_and_can_be_read_in_either_theme(shown, wi
     shown.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
     stroke(shown)
     shown.add_script_tag(path=vendor.AXE)
-    for station in SHOWN:
+    for station in STATIONS:
         open_station(shown, station)
         if station == "edit":
             settled(shown, "edit", "before")

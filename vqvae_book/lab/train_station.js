@@ -1,6 +1,7 @@
 // Train: a VQ-VAE learns in the page. Up to four runs side by side, each in a thread of its own; settings are an address.
 import { DEFAULTS, RULES, TROUBLE } from "./train.js";
 import { glyphData, sheetData } from "./train_data.js";
+import { button, element as make } from "./ui.js";
 
 const MOST = 4, COLORS = ["--blue", "--orange", "--green", "--purple"], DASHES = ["", "7 3", "2 3", "9 3 2 3"];
 const FIELDS = { // name: [label, values or {value: text}, at the start]
@@ -42,14 +43,6 @@ html[data-theme="dark"] .vq-train, body[data-jp-theme-light="false"] .vq-train {
 .vq-train .chart text { fill: var(--soft); font-size: 12px; }
 .vq-train .trouble { color: var(--orange); font-weight: 600; min-height: 0; }`;
 
-function make(name, { text = "", on = {}, ...attributes } = {}, ...children) {
-  const node = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  for (const [event, act] of Object.entries(on)) node.addEventListener(event, act);
-  node.append(text, ...children);
-  return node;
-}
-const button = (text, click) => make("button", { type: "button", text, on: { click } });
 const short = (value) => (value === undefined ? "–" : value >= 100 ? value.toFixed(0) : String(Number(value.toPrecision(3))));
 
 /** Gray tiles of `side` pixels, `columns` in a row, on a canvas that is as large as they need. */
@@ -80,9 +73,9 @@ export function settingsFrom(hash) {
 export const addressOf = (settings) =>
   `#train?${new URLSearchParams(Object.entries(settings).filter(([name, value]) => String(value) !== String(START[name])))}`;
 
-/** The station in `root`. Of `lab` it may use say(text), state.image, trainWorker(), adopt(weights, settings), root of the book. */
+/** The station in `root`. Of `lab` it uses say(text) and state.image, if there is one. */
 export function mount(root, lab = {}) {
-  const here = lab.base ?? new URL(".", import.meta.url), say = lab.say ?? ((text) => (spoken.textContent = text));
+  const say = lab.say ?? ((text) => (spoken.textContent = text));
   const spoken = make("p", { class: "spoken", role: "status" }), said = make("p", { class: "said" });
   const runs = [], selects = {}, data = {};
   const form = make("div", { class: "fields", role: "group", "aria-label": "Settings of the next run" });
@@ -106,7 +99,7 @@ export function mount(root, lab = {}) {
 
   /** Pictures by name, fetched or drawn once. Where the site has no MNIST, glyphs take its place, and it says so. */
   async function pictures(name) {
-    if (name !== "glyphs") data.mnist ??= await sheetData(new URL("mnist.png", here)).catch(() => null);
+    if (name !== "glyphs") data.mnist ??= await sheetData(new URL("mnist.png", import.meta.url)).catch(() => null);
     if (name === "glyphs" || !data.mnist) data.glyphs ??= glyphData();
     if (name !== "glyphs" && !data.mnist) said.textContent = "This site has no MNIST: glyphs are used in its place.";
     const found = (name === "glyphs" ? null : data.mnist) ?? data.glyphs, image = lab.state?.image;
@@ -131,7 +124,7 @@ export function mount(root, lab = {}) {
 
   function card(settings, sheets) {
     const place = [0, 1, 2, 3].find((n) => !runs.some((run) => run.place === n)), name = `Run ${place + 1}`;
-    const worker = lab.trainWorker?.() ?? new Worker(new URL("./train_worker.js", import.meta.url), { type: "module" });
+    const worker = new Worker(new URL("./train_worker.js", import.meta.url), { type: "module" });
     const different = Object.entries(settings).filter(([key, value]) => ["num_embeddings", "commitment_cost", "rule"].includes(key) || value !== START[key]);
     const about = different.map(([key, value]) => `${FIELDS[key][0]} ${FIELDS[key][1][value] && !Array.isArray(FIELDS[key][1]) ? FIELDS[key][1][value] : value}`).join(", ");
     const numbers = make("dl"), trouble = make("p", { class: "trouble" });
@@ -142,10 +135,9 @@ export function mount(root, lab = {}) {
       go(false);
       worker.postMessage({ step: true });
     });
-    const adopt = button("Use in other stations", () => worker.postMessage({ weights: true }));
     const node = make("section", { class: "run", "aria-label": name, style: `--own: var(${COLORS[place]})` }, make("h4", { text: name }),
       make("p", { class: "hint", text: about }),
-      make("div", { class: "controls" }, pause, step, button("Reset", () => run.start(false)), button("Remove", remove), ...(lab.adopt ? [adopt] : [])),
+      make("div", { class: "controls" }, pause, step, button("Reset", () => run.start(false)), button("Remove", remove)),
       trouble, numbers, make("p", { class: "hint", text: "Test images, reconstructions, and each code's tile:" }), redrawn, make("p"), sheet);
     shown.append(node);
 
@@ -170,9 +162,8 @@ export function mount(root, lab = {}) {
       train.focus();
     }
     worker.onerror = (event) => (trouble.textContent = event.message ?? "The run's thread has ended.");
-    worker.onmessage = ({ data: { entry, shown: seen, troubles, ended, done, ms, weights, config, error } }) => {
+    worker.onmessage = ({ data: { entry, shown: seen, troubles, ended, done, ms, error } }) => {
       if (error) trouble.textContent = error;
-      if (weights) lab.adopt(weights, config);
       if (!entry) return;
       run.history.push(entry);
       if (ms) run.times.push(ms);
@@ -182,7 +173,7 @@ export function mount(root, lab = {}) {
       numbers.replaceChildren(...Object.entries(values).flatMap(([key, value]) => [make("dt", { text: key }), make("dd", { text: value })]));
       trouble.replaceChildren(...troubles.map((key) => {
         const [sentence, page, section] = TROUBLE[key];
-        return make("span", { text: `${sentence} ` }, make("a", { href: new URL(`${page}.html#${section}`, lab.book ?? location.href), text: "Why?" }), " ");
+        return make("span", { text: `${sentence} ` }, make("a", { href: new URL(`${page}.html#${section}`, location.href), text: "Why?" }), " ");
       }));
       tiles(redrawn, Uint8Array.from([...seen.originals, ...seen.pictures]), 28, seen.originals.length / 784);
       tiles(sheet, seen.sheet, 4, settings.num_embeddings > 128 ? 32 : 16);

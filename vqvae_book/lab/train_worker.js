@@ -1,4 +1,4 @@
-// One run in a thread of its own. The page says {start: settings, data}, {go: true or false}, {step: true}, {weights: true};
+// One run in a thread of its own. The page says {start: settings, data}, {go: true or false}, {step: true};
 // the thread answers {entry, losses, shown, troubles, ...} each time it has measured, and stands still when it is paused.
 import { Run, troubles } from "./train.js";
 import { Memory } from "./train_model.js";
@@ -52,7 +52,6 @@ const answers = {
     advance();
     report();
   },
-  weights: () => postMessage({ weights: run.model.state(), config: run.config }),
 };
 
 self.onmessage = ({ data: message }) => {
