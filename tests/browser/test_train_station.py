@@ -30,7 +30,7 @@ FEW = "data=glyphs&hidden_dim=16&num_embeddings=512&rule=gradient&init=uniform&l
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab")
-    for script in (ROOT / "vqvae_book" / "lab").glob("train*.js"):
+    for script in (ROOT / "vqvae_book" / "lab").glob("*.js"):
         shutil.copyfile(script, folder / script.name)
     for name, theme in (("light", ""), ("dark", ' data-theme="dark"')):
         (folder / f"{name}.html").write_text(PAGE.format(theme=theme), encoding="utf-8")
