@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,8 +13,9 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.data import TensorDataset
 
-from vqvae_lib import EMAVectorQuantizer, VectorQuantizer, data_root
+from vqvae_lib import BatchLoader, EMAVectorQuantizer, Trainer, VectorQuantizer, data_root
 
 HAS_MNIST = (data_root() / "MNIST").is_dir()
 HALVES = [torch.float16, torch.bfloat16]
@@ -143,3 +145,23 @@ def brightness(image) -> int:
             return reds.size == 1 ? pixels[0] : -1;
         }"""
     )
+
+
+def stripes(n: int = 256) -> TensorDataset:
+    """Grids whose rows repeat their first code, drawn at random: 4 log2 3 bits. The label is the first row's."""
+    first = torch.randint(3, (n, 4, 1), generator=torch.Generator().manual_seed(0))
+    return TensorDataset(first.expand(n, 4, 4).contiguous(), first[:, 0, 0])
+
+
+def expect_stripes_are_learned(prior: torch.nn.Module, steps: int) -> None:
+    """Check that a prior of codes finds the bits that `stripes` need, fewer with labels, and draws such grids."""
+    config, classes = prior.config, prior.config.num_classes
+    loader = BatchLoader(stripes(), config.batch_size, shuffle=True, drop_last=True)
+    trainer = Trainer(prior, config)
+    trainer.fit(loader, steps=steps)
+    least = (4 - (classes > 0)) * math.log2(3)
+    assert least - 0.3 < trainer.evaluate(loader)["bits_per_image"] < least + 0.5
+    labels = torch.arange(64) % 3 if classes else None
+    drawn = trainer.model.sample(64, 4, 4, labels)
+    assert ((drawn == drawn[:, :, :1]).all(2)).float().mean() > 0.95
+    assert labels is None or (drawn[:, 0, 0] == labels).float().mean() > 0.95

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import NoFloat64, same_bits, snapshot
+from helpers import NoFloat64, expect_stripes_are_learned, same_bits, snapshot, stripes
 from torch import Tensor
-from torch.utils.data import TensorDataset
 
 from vqvae_book.extras import choose_codes
 from vqvae_lib import VQVAE, BatchLoader, CheckpointError, Trainer, VQVAEConfig, collect_indices
@@ -257,25 +256,10 @@ def test_completion_keeps_what_is_given_and_draws_the_rest():
 # --- training and devices ---------------------------------------------------------------------------------------------
 
 
-def stripes(n: int = 256) -> TensorDataset:
-    """Grids whose rows repeat their first code, drawn at random: 4 log2 3 bits. The label is the first row's."""
-    first = torch.randint(3, (n, 4, 1), generator=torch.Generator().manual_seed(0))
-    return TensorDataset(first.expand(n, 4, 4).contiguous(), first[:, 0, 0])
-
-
 @pytest.mark.parametrize("num_classes", [0, 3])
 def test_the_trainer_teaches_it_what_there_is_to_know_and_labels_save_their_bits(num_classes):
     config = replace(SMALL, layers=2, num_classes=num_classes, lr=3e-2, precision="float32")
-    loader = BatchLoader(stripes(), config.batch_size, shuffle=True, drop_last=True)
-    trainer = Trainer(PixelCNN(config), config)
-    trainer.fit(loader, steps=100)
-    numbers = trainer.evaluate(loader)
-    least = (4 - (num_classes > 0)) * math.log2(3)
-    assert least - 0.3 < numbers["bits_per_image"] < least + 0.5
-    labels = torch.arange(64) % 3 if num_classes else None
-    drawn = trainer.model.sample(64, 4, 4, labels)
-    assert ((drawn == drawn[:, :, :1]).all(2)).float().mean() > 0.95
-    assert labels is None or (drawn[:, 0, 0] == labels).float().mean() > 0.95
+    expect_stripes_are_learned(PixelCNN(config), steps=100)
 
 
 @stacks
