@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from dataclasses import replace
 
+import notebooks
 import numpy as np
 import pytest
 import torch
+from docutils.nodes import make_id
 from helpers import HAS_MNIST, needs_mnist
 from PIL import Image
 from project import ROOT
@@ -199,3 +202,14 @@ def test_without_mnist_there_is_no_sheet(tmp_path, monkeypatch):
     monkeypatch.setattr(train_sheet, "load_images", lambda *_, **__: glyphs)
     assert train_sheet.write_sheet(tmp_path) is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_goes_wrong_is_explained_in_a_section_that_is_there():
+    links = re.findall(
+        r'"(\d\d_\w+)", "([\w-]+)"\]', (ROOT / "vqvae_book" / "lab" / "train.js").read_text(encoding="utf-8")
+    )
+    assert len(links) == 5
+    for page, section in links:
+        cells = notebooks.read(ROOT / "chapters" / f"{page}.ipynb").cells
+        text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+        assert section in {make_id(head) for head in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}
