@@ -43,7 +43,7 @@ def main() -> None:
             page = browser.new_page()
             page.goto(f"{address}/index.html")
             page.wait_for_selector(".pad")
-            for K in page.evaluate("document.querySelector('.vq-lab').lab.sizes"):
+            for K in page.evaluate("document.querySelector('.vq-lab').lab.choices"):
                 page.get_by_role("radio", name=str(K), exact=True).check()
                 for _ in range(TIMES):
                     page.locator(".pad").press("Space")  # a dot of ink: a stroke of one point

@@ -1,5 +1,6 @@
 // What test_lab_train.py asks of the page's training engine: a JSON task from the standard input, its answer to the output.
 import { readFileSync } from "node:fs";
+import { VQVAE as Shown } from "../vqvae_book/lab/models.js";
 import { DEFAULTS, RULES, Run, learningRate, troubles } from "../vqvae_book/lab/train.js";
 import { Memory, VQVAE } from "../vqvae_book/lab/train_model.js";
 
@@ -37,6 +38,16 @@ const TASKS = {
       const { variance, meanPicture } = run, size = memory.memory.buffer.byteLength;
       return { history, variance, meanPicture, troubles: troubles(history, { ...run.config, meanPicture }), size, shown, times };
     });
+  },
+
+  /** A run's model as other stations take it: what they show of it, its codes and picture of a test image, and its own. */
+  kept({ settings, train, test }) {
+    const run = new Run(settings, { train: bytes(train), test: bytes(test) }, new Memory());
+    while (!run.done) run.advance();
+    const { about, tensors } = run.kept(), model = new Shown(tensors), image = Float32Array.from(run.test.subarray(0, 784), (x) => x / 255);
+    const { pictures, indices } = run.show(), codes = model.encode(image), drawn = model.decode(codes);
+    const own = { codes: [...indices.subarray(0, 49)], drawn: [...pictures.subarray(0, 784)] };
+    return { about, codebook: [...run.model.codebook.value], shown: { codes, drawn: [...drawn].map((x) => Math.round(255 * x)) }, own, ...run.measure() };
   },
 
   troubles: ({ cases }) => cases.map(({ history, about }) => troubles(history, about)),

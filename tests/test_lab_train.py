@@ -18,7 +18,7 @@ from PIL import Image
 from project import ROOT
 
 import vqvae_lib as lib
-from vqvae_book.lab import train_sheet
+from vqvae_book.lab import files, train_sheet
 from vqvae_lib import VQVAE, VQVAEConfig
 from vqvae_lib._util import eval_mode
 from vqvae_lib.config import learning_rate
@@ -127,6 +127,29 @@ def test_a_run_is_the_same_each_time_and_memory_does_not_grow(data):
     assert bytes(shown["originals"]) == test[:8].tobytes()
     assert {len(shown["pictures"]), len(shown["indices"]), len(shown["sheet"])} == {8 * 784, 8 * 49, 32 * 16}
     assert set(shown["indices"]) <= set(range(32))
+
+
+def test_other_stations_compute_what_a_trained_model_does_and_color_like_codes_alike(data):
+    settings = {"hidden_dim": 16, "embedding_dim": 8, "num_embeddings": 32, "steps": 30}
+    found = node("kept", settings=settings, **data)
+    about, shown, own = found["about"], found["shown"], found["own"]
+    assert shown["codes"] == own["codes"]
+    assert max(abs(a - b) for a, b in zip(shown["drawn"], own["drawn"], strict=True)) <= 1
+    test = np.fromfile(data["test"], np.uint8) / 255
+    assert about["MSE"] == pytest.approx(found["normalized_mse"] * test.var(), rel=1e-6)
+    shares = 2.0 ** -np.array(about["prices"])
+    assert shares.sum() == pytest.approx(1)
+    codes, counts = 256 * 49, 256 * 49 * shares * (1 + 16 / (256 * 49)) - 0.5  # half a use was added to each
+    assert (counts > 0.25).sum() == found["codes"] and counts.sum() == pytest.approx(codes)
+    codebook = torch.tensor(found["codebook"]).view(32, 8)
+    ours, theirs = (
+        torch.tensor([[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in found]).float()
+        for found in (about["colors"], files.colors(codebook))
+    )
+    near = torch.cdist(codebook, codebook).fill_diagonal_(torch.inf).argmin(dim=1)
+    for colors in (ours, theirs):  # axes have no sign, so that the colors themselves may differ
+        apart = torch.cdist(colors, colors)
+        assert apart[torch.arange(32), near].mean() < 0.7 * apart.mean()
 
 
 @pytest.mark.slow

@@ -10,7 +10,6 @@ from dataclasses import replace
 from unittest.mock import Mock
 
 import fake_sweep
-import ipywidgets
 import numpy as np
 import pytest
 import torch
@@ -143,9 +142,8 @@ def test_each_step_has_its_own_frame_and_text_and_the_middle_one_needs_no_script
 
 
 @pytest.fixture
-def trainer(config, digits, monkeypatch) -> widgets.TrainExplorer:
-    monkeypatch.delenv("VQVAE_STATIC", raising=False)
-    explorer = widgets.train_explorer(config, digits, digits.subset(slice(0, 50)))
+def trainer(config, digits) -> widgets.TrainExplorer:
+    explorer = widgets.TrainExplorer(config, digits, digits.subset(slice(0, 50)))
     explorer.steps.value = 6
     return explorer
 
@@ -197,9 +195,3 @@ def test_an_impossible_setting_and_any_failure_are_told_and_the_widget_stays_usa
             patch.setattr(VQVAETrainer, "evaluate", Mock(side_effect=error))
             assert html.escape(str(error) or "MemoryError()") in train(trainer)
     assert "alert" not in train(trainer) and len(trainer.runs) == 1
-
-
-def test_a_page_without_a_kernel_says_what_to_do(config, digits, monkeypatch):
-    monkeypatch.setenv("VQVAE_STATIC", "1")
-    note = widgets.train_explorer(config, digits, digits)
-    assert not isinstance(note, ipywidgets.Widget) and "Colab" in note.data

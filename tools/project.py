@@ -12,9 +12,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = ROOT / "pyproject.toml"
-# For pages that are read with no kernel behind them: no ipywidgets, and no progress bars. tqdm's bars for
-# notebooks ignore TQDM_DISABLE; where a variable begins with SPYDER, tqdm.auto takes plain ones.
-STATIC = {"VQVAE_STATIC": "1", "TQDM_DISABLE": "1", "SPYDER_PLAIN_BARS": "1"}
+# For pages that are read with no kernel behind them: no progress bars. tqdm's bars for notebooks ignore TQDM_DISABLE;
+# where a variable begins with SPYDER, tqdm.auto takes plain ones.
+STATIC = {"TQDM_DISABLE": "1", "SPYDER_PLAIN_BARS": "1"}
 
 
 def recorded_repository() -> str:

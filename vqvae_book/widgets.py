@@ -7,12 +7,11 @@
 from __future__ import annotations
 
 import base64
-import os
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import ipywidgets
 from matplotlib.figure import Figure
@@ -26,7 +25,7 @@ from .explorer import NUMBERS
 from .explorer import explore_sweep as explore_sweep  # some import it from here
 from .figures.draw import metric_panels
 from .figures.style import small_png
-from .notebook import embed, quick, say
+from .notebook import embed, quick
 from .results import PICTURES, Result, describe, png_strip
 
 if TYPE_CHECKING:
@@ -70,18 +69,6 @@ def step_through(frames: Sequence[Tensor], alts: Sequence[str], name: str) -> HT
         HEIGHT=height,
         WIDTH=n * width,
     )
-
-
-def train_explorer(config: VQVAEConfig, train: ImageDataset, test: ImageDataset) -> Any:
-    """Offer a :class:`TrainExplorer`; with ``VQVAE_STATIC=1``, for a page, a note."""
-    if os.environ.get("VQVAE_STATIC") == "1":
-        return say(
-            "> **To train with your own K and β**, open this chapter in Colab, by the "
-            "launch button at the top of the page where it has one, or in Jupyter, in "
-            "a clone of the book, and run its cells. Buttons appear in this place: "
-            "this page has no Python behind it that could train."
-        )
-    return TrainExplorer(config, train, test)
 
 
 class TrainExplorer(ipywidgets.VBox):

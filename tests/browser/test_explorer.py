@@ -38,7 +38,7 @@ SHELL = '<!doctype html><html lang="en" data-theme="light"><title>Explorer</titl
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory, scripts) -> Path:
-    """A book of one page with the explorer and training's note, made with the real book's settings."""
+    """A book of one page with the explorer, made with the real book's settings."""
     root = tmp_path_factory.mktemp("book")
     build.prepare(root)
     shutil.rmtree(root / "chapters")
@@ -47,7 +47,6 @@ def site(tmp_path_factory, scripts) -> Path:
         "import torch, tqdm.auto\nfrom vqvae_book import widgets\nassert len([*tqdm.auto.tqdm(range(2))]) == 2",
         "widgets.step_through([torch.zeros(1, 1, 4, 4)] * 3, ['Black.'] * 3, 'step')",
         f"widgets.explore_sweep({str(root / 'sweep')!r})",
-        "widgets.train_explorer(None, None, None)",
     ]
     cells = [nbformat.v4.new_markdown_cell("# Explorer"), *map(nbformat.v4.new_code_cell, code)]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
@@ -186,8 +185,6 @@ def test_an_executed_page_asks_for_no_script_of_widgets_and_shows_no_dead_contro
     scripts = shown.evaluate("[...document.scripts].map(({ src, type }) => src + type)")
     assert scripts and not [script for script in scripts if "widget" in script or "require" in script]
     assert shown.locator(".vq-steps").is_visible()
-    assert shown.get_by_text("open this chapter in Colab").is_visible()
-    assert shown.get_by_role("button", name="Train").count() == 0
 
 
 def test_a_page_once_read_needs_no_server_and_a_rebuilt_one_shows_at_once(page, site, tmp_path):

@@ -18,9 +18,10 @@ import yaml
 
 from vqvae_book.lab import STATIONS, lab
 from vqvae_book.lab.files import MOST_BYTES, write_files
-from vqvae_lib import VQVAE, ImageDataset, PixelCNN, draw_glyphs
+from vqvae_lib import VQVAE, ImageDataset, PixelCNN, about_pretrained, draw_glyphs
 
 MOST_KB = 300  # of scripts and lists, before a model is used
+QUICK = "data=glyphs&hidden_dim=16&embedding_dim=8&num_embeddings=32&batch_size=16&steps=100"
 WRITTEN, PRIOR = "mnist-k32", "mnist-k32-classes"
 
 
@@ -110,8 +111,8 @@ def test_what_is_drawn_gets_the_codes_of_the_library_under_each_model(shown):
     stroke(shown)
     x = torch.tensor(state(shown, "[...lab.state.image]")).view(1, 1, 28, 28)
     assert 20 < float(x.sum()) < 200
-    for K in state(shown, "lab.sizes"):
-        shown.get_by_role("radio", name=str(K), exact=True).check()
+    for K in state(shown, "lab.choices"):
+        shown.get_by_role("radio", name=K, exact=True).check()
         model = VQVAE.from_pretrained(f"mnist-k{K}")
         theirs = model.encode(x)
         shown.wait_for_function(f"document.querySelector('.station.draw .said').textContent.includes('of {K} codes')")
@@ -121,7 +122,7 @@ def test_what_is_drawn_gets_the_codes_of_the_library_under_each_model(shown):
         assert float(re.search(r"error (\.\d+)", shown.inner_text(".station.draw .said")).group(1)) == pytest.approx(
             error, rel=0.05, abs=1e-4
         )
-    assert len(shown.locator(".models tbody tr").all()) == len(state(shown, "lab.sizes"))
+    assert len(shown.locator(".models tbody tr").all()) == len(state(shown, "lab.choices"))
 
 
 def test_keys_alone_draw_and_what_they_do_is_said(shown):
@@ -262,6 +263,34 @@ def test_nothing_works_on_where_nobody_looks(shown):
     shown.wait_for_timeout(600)
     assert codes(shown, "write") == stopped and state(shown, "lab.waiting.size") == 0
     assert shown.get_by_role("button", name="Play").is_visible() and -1 in stopped
+
+
+def test_a_model_trained_in_the_page_is_drawn_and_edited_with_beside_the_shipped_ones(shown):
+    stroke(shown)
+    drawn = state(shown, "[...lab.state.image]")
+    shown.evaluate(f"location.hash = 'train?{QUICK}'")
+    open_station(shown, "train")
+    shown.get_by_role("button", name="Train", exact=True).click()
+    run = shown.get_by_role("region", name="Run 1")
+    shown.wait_for_function("parseInt(document.querySelector('.vq-train .run dd')?.textContent) >= 20")
+    run.get_by_role("button", name="Draw with it").press("Enter")
+    shown.wait_for_selector(".station.draw .pad", state="visible")
+    own = shown.get_by_role("radio", name="Run 1, 32", exact=True)
+    assert own.is_checked() and state(shown, "[...lab.state.image]") == drawn
+    settled(shown, "draw", "of 32 codes")
+    seen, shipped = codes(shown, "draw"), str(round(about_pretrained(WRITTEN)["MSE"], 4)).lstrip("0")
+    shown.get_by_role("radio", name="32", exact=True).check()
+    settled(shown, "draw", f"test images have {shipped}")
+    open_station(shown, "edit")
+    shown.locator(".station.edit").get_by_role("radio", name="Run 1, 32", exact=True).check()
+    settled(shown, "edit", "0 cells have changed")
+    assert codes(shown, "edit") == seen
+    # A thread that is ended takes the model along; the next one has it again.
+    shown.evaluate("document.querySelector('.vq-lab').lab.worker.terminate()")
+    shown.evaluate("document.querySelector('.vq-lab').lab.worker = null")
+    shown.locator(".station.edit .grid td").first.click()
+    shown.wait_for_selector(".atlas button", timeout=chromium.PATIENCE)
+    assert shown.locator(".atlas button").count() == 32
 
 
 def test_no_model_is_fetched_before_it_is_used_and_all_files_are_light(shown, site):

@@ -32,7 +32,7 @@ config = VQVAEConfig(hidden_dim=8, num_embeddings=16, embedding_dim=4, batch_siz
 alts = [f"frame {i}" for i in range(4)]
 widgets.step_through(frames, alts, "step")""",
     "widgets.explore_sweep('sweep')",
-    "widgets.train_explorer(config, digits, digits)",
+    "widgets.TrainExplorer(config, digits, digits)",
 ]
 
 
@@ -53,7 +53,6 @@ def start(folder: Path, *command: str) -> tuple[subprocess.Popen, str]:
         port = free.getsockname()[1]
     own = {name: str(folder / "settings") for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR")}
     environment = {**os.environ, **own, "OMP_NUM_THREADS": "1"}
-    environment.pop("VQVAE_STATIC", None)
     log = folder / f"{command[0]}.log"
     with log.open("w") as stream:
         server = subprocess.Popen(

@@ -8,9 +8,9 @@ export function mount(root, lab) {
   const pad = new Pad(() => changed(), lab.say);
   const grid = new CodeGrid("Codes of the drawing, 7 by 7", (place) => lab.say(grid.cells[place].ariaLabel));
   const [redrawn, difference] = [picture("The reconstruction"), picture("The difference")];
-  const rows = new Map(lab.sizes.map((K) => {
-    const cells = Array.from({ length: 4 }, () => element("td")), small = picture(`The reconstruction with ${K} codes`);
-    return [K, { cells, small, row: element("tr", {}, element("th", { scope: "row", text: K }), element("td", {}, small), ...cells) }];
+  const rows = new Map(lab.choices.map((choice) => {
+    const cells = Array.from({ length: 4 }, () => element("td")), small = picture(`The reconstruction with ${lab.about(choice).K} codes`);
+    return [choice, { cells, small, row: element("tr", {}, element("th", { scope: "row", text: choice }), element("td", {}, small), ...cells) }];
   }));
   const heads = ["K", "picture", "MSE", "bits, all codes alike", "bits, by use", "bits, by the prior"];
   const table = element("table", { class: "models" }, element("thead", {}, element("tr", {}, ...heads.map((text) => element("th", { scope: "col", text })))),
@@ -20,42 +20,41 @@ export function mount(root, lab) {
 
   // First the chosen model, whose picture the eye follows; the others and the prior when the pen rests.
   const follow = lab.latest(async (image) => {
-    const K = state.K, start = performance.now();
-    const { codes, picture: pixels } = await lab.ask("encode", lab.name(K), image);
-    if (K !== state.K) return;
-    state.codes = codes;
-    grid.show(codes, lab.about(K).colors);
+    const choice = state.chosen, { K, colors, MSE } = lab.about(choice), start = performance.now();
+    const { codes, picture: pixels } = await lab.ask("encode", lab.name(choice), image);
+    if (choice !== state.chosen) return;
+    grid.show(codes, colors);
     paintGray(redrawn, pixels);
     paintDifference(difference, pixels, image);
-    fill(K, codes, pixels, image);
+    fill(choice, codes, pixels, image);
     root.dataset.milliseconds = performance.now() - start;
     const used = new Set(codes).size, error = mse(image, pixels);
-    said.textContent = `${used} of ${K} codes draw this. Mean squared error ${decimal(error)}; test images have ${decimal(lab.about(K).MSE)} on average.`;
+    said.textContent = `${used} of ${K} codes draw this. Mean squared error ${decimal(error)}; test images have ${decimal(MSE)} on average.`;
   });
 
   const compare = lab.latest(async (image) => {
-    for (const K of lab.sizes) {
+    for (const choice of lab.choices) {
       if (image !== state.image) return;
-      const { codes, picture: pixels } = await lab.ask("encode", lab.name(K), image);
-      fill(K, codes, pixels, image);
-      if (lab.name(K) !== lab.written) continue;
+      const { codes, picture: pixels } = await lab.ask("encode", lab.name(choice), image);
+      fill(choice, codes, pixels, image);
+      if (lab.name(choice) !== lab.written) continue;
       const price = lab.prior && (await lab.price(codes, () => image === state.image));
       if (!price) continue;
       const { bits, classes } = price;
       const best = classes.indexOf(Math.max(...classes));
-      rows.get(K).cells[3].textContent = bits.toFixed(0);
+      rows.get(choice).cells[3].textContent = bits.toFixed(0);
       guess.textContent = `To the prior this looks like a ${best} (${(100 * classes[best]).toFixed(0)} %).`;
     }
     lab.say(`${said.textContent} ${guess.textContent}`);
   });
   const guess = element("p", { class: "said" });
 
-  function fill(K, codes, pixels, image) {
-    const { prices } = lab.about(K), { cells, small } = rows.get(K);
+  function fill(choice, codes, pixels, image) {
+    const { K, prices } = lab.about(choice), { cells, small } = rows.get(choice);
     paintGray(small, pixels);
     const use = codes.reduce((sum, code) => sum + prices[code], 0);
     [decimal(mse(image, pixels)), (CELLS * Math.log2(K)).toFixed(0), use.toFixed(0)].forEach((text, i) => (cells[i].textContent = text));
-    if (lab.name(K) !== lab.written) cells[3].textContent = "–";
+    if (lab.name(choice) !== lab.written) cells[3].textContent = "–";
   }
 
   function changed() {
@@ -66,9 +65,9 @@ export function mount(root, lab) {
     later = setTimeout(() => compare(state.image), 250);
   }
 
-  function choose(K) {
-    state.K = K;
-    rows.forEach(({ row }, other) => row.classList.toggle("chosen", other === K));
+  function choose(choice) {
+    state.chosen = choice;
+    rows.forEach(({ row }, other) => row.classList.toggle("chosen", other === choice));
     if (state.image) follow(state.image);
   }
 
@@ -84,7 +83,7 @@ export function mount(root, lab) {
     })] : [];
   root.append(
     element("p", { text: "Draw a digit, or take a test image. The codes, and what the decoder makes of them, follow." }),
-    radios("K, the number of codes", `${root.id}-K`, lab.sizes, state.K, choose),
+    radios("K, the number of codes", `${root.id}-K`, lab.choices, state.chosen, choose),
     element("div", { class: "squares" }, figure("draw here: mouse, finger, pen or keys", pad.canvas, "wide"), figure("its 49 codes: like colors are like codes", grid.element),
       figure("drawn from the codes alone", redrawn), figure("difference: orange too bright, blue too dark", difference)),
     element("div", { class: "controls" }, button("Clear", () => pad.clear()), button("Undo", () => pad.undo()),
@@ -94,11 +93,12 @@ export function mount(root, lab) {
       "By the prior: under a PixelCNN over the codes of K = 32, all ten classes alike." }),
   );
   pad.canvas.after(pad.cursor);
-  for (const event of ["pointerenter", "focus"]) pad.canvas.addEventListener(event, () => lab.guard(() => lab.ask("load", lab.name(state.K))), { once: true });
-  choose(state.K);
+  for (const event of ["pointerenter", "focus"]) pad.canvas.addEventListener(event, () => lab.guard(() => lab.ask("load", lab.name(state.chosen))), { once: true });
   grid.show(Array(CELLS).fill(null), []);
   paintGray(redrawn, new Float32Array(784));
   paintDifference(difference, new Float32Array(784), new Float32Array(784));
+  choose(state.chosen);
+  if (state.image) pad.replace(state.image);
   return {
     show() {},
     stop: () => clearTimeout(later),

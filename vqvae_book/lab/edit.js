@@ -4,7 +4,7 @@ import { CodeGrid, button, decimal, element, figure, mse, paintGray, picture, ra
 
 export function mount(root, lab) {
   const { state } = lab, count = lab.listed.digits.labels.length;
-  let K = state.K, image = null, source = null, first = null, codes = null, other = null, past = [], future = [], price = null;
+  let chosen = state.chosen, image = null, source = null, first = null, codes = null, other = null, past = [], future = [], price = null;
   const grid = new CodeGrid("Codes to edit, 7 by 7", (place) => lab.guard(() => open(place)));
   const second = new CodeGrid("Codes of the other image, 7 by 7: a cell that is chosen goes into yours", (place) => take(place));
   const drawn = picture("What the decoder makes of the edited codes"), original = picture("The image that was encoded"), others = picture("The other image, from its codes");
@@ -20,13 +20,13 @@ export function mount(root, lab) {
   const [undo, redo] = [button("Undo", () => turn(past, future)), button("Redo", () => turn(future, past))];
   const number = element("input", { type: "number", min: 1, max: count, value: 8, on: { change: () => lab.guard(() => choose(Number(number.value))) } });
   const way = range("On the way to the other", { min: 0, max: 100, step: 5, value: 0, show: (value) => `${value} %` }, (value) => travel(value));
-  const sizes = radios("K", `${root.id}-K`, lab.sizes, K, (value) => lab.guard(() => begin(value)));
+  const models = radios("K", `${root.id}-K`, lab.choices, chosen, (value) => lab.guard(() => begin(value)));
   const place = (p) => `row ${Math.floor(p / SIDE) + 1}, column ${(p % SIDE) + 1}`;
-  const name = () => lab.name(K);
+  const name = () => lab.name(chosen);
 
   // Show codes; the price under the prior follows when nothing else is asked.
   const show = lab.latest(async () => {
-    const now = codes, { colors, prices } = lab.about(K), changed = [...first.keys()].filter((p) => first[p] !== now[p]);
+    const now = codes, { colors, prices } = lab.about(chosen), changed = [...first.keys()].filter((p) => first[p] !== now[p]);
     grid.show(now, colors, new Map(changed.map((p) => [p, `was ${first[p]}`])));
     outline.setAttribute("d", changed.map((p) => `M${4 * (p % SIDE)} ${4 * Math.floor(p / SIDE)}h4v4h-4z`).join(""));
     const pixels = await lab.ask("decode", name(), now);
@@ -69,7 +69,7 @@ export function mount(root, lab) {
   // The atlas of a cell: all codes, sorted by how like they are to the cell's.
   async function open(p) {
     heading.textContent = `${place(p)} has code ${codes[p]}. Choose another; codes most like it come first.`.replace(/^r/, "R");
-    const [order, patches] = [await lab.ask("alike", name(), codes[p]), await lab.ask("patches", name())], { colors } = lab.about(K);
+    const [order, patches] = [await lab.ask("alike", name(), codes[p]), await lab.ask("patches", name())], { colors } = lab.about(chosen);
     atlas.replaceChildren(...order.map((k) => {
       const canvas = element("canvas", { width: 8, height: 8, "aria-hidden": "true" });
       paintGray(canvas, patches[k], 8);
@@ -103,15 +103,15 @@ export function mount(root, lab) {
     number.value = Math.min(count, Math.max(1, Math.round(n) || 1));
     const { codes: found, picture: pixels } = await lab.ask("encode", name(), await lab.digit(number.value - 1));
     other = found;
-    second.show(other, lab.about(K).colors);
+    second.show(other, lab.about(chosen).colors);
     paintGray(others, pixels);
     way.input.value = 0;
     way.update();
   }
 
-  // Start from the drawing, or from the first test image, under the model with `size` codes.
-  async function begin(size) {
-    K = state.K = size;
+  // Start from the drawing, or from the first test image, under the model that is chosen.
+  async function begin(choice) {
+    chosen = state.chosen = choice;
     source = state.image;
     image = source ?? (await lab.digit(0));
     first = codes = (await lab.ask("encode", name(), image)).codes;
@@ -126,7 +126,7 @@ export function mount(root, lab) {
 
   root.append(
     element("p", { text: "Change a code, and the picture changes around its cell." }),
-    sizes,
+    models,
     element("div", { class: "squares three" }, figure("codes: choose a cell", grid.element), figure("the picture now; changed cells are outlined", drawn),
       figure("what was encoded", original)),
     heading, atlas, element("div", { class: "controls" }, undo, redo, button("As encoded", () => change(first) ?? mark())), said, priced,
@@ -137,8 +137,8 @@ export function mount(root, lab) {
   drawn.after(frames);
   return {
     async show() {
-      for (const input of sizes.querySelectorAll("input")) input.checked = Number(input.value) === state.K;
-      if (!codes || source !== state.image || K !== state.K) await begin(state.K);
+      for (const input of models.querySelectorAll("input")) input.checked = input.value === state.chosen;
+      if (!codes || source !== state.image || chosen !== state.chosen) await begin(state.chosen);
     },
     stop: () => clearTimeout(price),
   };

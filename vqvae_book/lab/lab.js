@@ -15,17 +15,21 @@ class Stopped extends Error {}
 // What stations may use: `listed` (models and digits), `ask` (of the thread), `state` (what they share), `say`.
 class Lab {
   constructor(root, listed) {
-    Object.assign(this, { root, listed, waiting: new Map(), asked: 0 });
-    this.models = Object.entries(listed.models).filter(([, about]) => about.class === "VQVAE").sort(([, a], [, b]) => a.K - b.K);
-    this.sizes = this.models.map(([, { K }]) => K);
+    Object.assign(this, { root, listed, waiting: new Map(), asked: 0, own: new Map() });
+    const models = Object.entries(listed.models).filter(([, about]) => about.class === "VQVAE").sort(([, a], [, b]) => a.K - b.K);
+    this.names = new Map(models.map(([name, { K }]) => [String(K), name])); // of the models, by what readers choose
     [this.prior, { of: this.written }] = Object.entries(listed.models).find(([, about]) => about.class === "PixelCNN") ?? [null, {}];
-    this.state = { K: listed.models[this.written]?.K ?? this.sizes[0], image: null };
+    this.state = { chosen: String(listed.models[this.written]?.K ?? models[0][1].K), image: null };
     this.spoken = element("p", { class: "spoken", role: "status" });
     this.trouble = element("p", { class: "said trouble" });
   }
 
-  name = (K) => this.models.find(([, about]) => about.K === K)[0];
-  about = (K) => this.listed.models[this.name(K)];
+  get choices() {
+    return [...this.names.keys()];
+  }
+
+  name = (choice) => this.names.get(choice);
+  about = (choice) => this.listed.models[this.name(choice)];
   say = (text) => (this.spoken.textContent = text);
 
   // What the thread answers; it is started, and a model fetched, when somebody first asks.
@@ -39,12 +43,23 @@ class Lab {
         else done?.(value);
       };
       this.worker.onerror = ({ message }) => this.stop(new Error(message || "The lab's thread has ended."));
+      for (const given of this.own) this.worker.postMessage({ method: "keep", given });
     }
     const id = ++this.asked;
     return new Promise((...pair) => {
       this.waiting.set(id, pair);
       this.worker.postMessage({ id, method, given });
     });
+  }
+
+  // A model that the reader trained, beside the shipped ones: what the page and what the thread has to know of it.
+  keep(name, about, tensors) {
+    this.own.set(name, tensors);
+    this.worker?.postMessage({ method: "keep", given: [name, tensors] });
+    this.listed.models[name] = about;
+    for (const [choice, of] of this.names) if (of === name) this.names.delete(choice); // an earlier run in its place
+    this.names.set(`${name}, ${about.K}`, name);
+    this.state.chosen = `${name}, ${about.K}`;
   }
 
   // Bits of codes under the prior, all classes alike (-log2 of the mean of ten probabilities), and each class's share. One
@@ -131,6 +146,15 @@ export async function start(root, only) {
   }
 
   lab.open = names.length > 1 ? open : null;
+  lab.use = names.length > 1 ? (...model) => {
+      lab.keep(...model);
+      for (const name of ["draw", "edit"]) { // their choices have changed
+        delete mounted[name];
+        panels[name].replaceChildren();
+      }
+      open("draw");
+      tabs[0].focus();
+    } : null;
   if (names.length > 1) {
     const list = element("div", { class: "tabs", role: "tablist", "aria-label": "Stations of the lab" }, ...tabs);
     list.addEventListener("keydown", (event) => {

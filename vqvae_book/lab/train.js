@@ -115,10 +115,19 @@ export class Run {
         length += Math.sqrt(square);
       }
     }
+    this.counts = counts;
     return {
       step: this.step, normalized_mse: squares / (n * 784) / this.variance, perplexity: perplexity(counts),
       codes: counts.filter((count) => count > 0).length, z_length: length / (n * 49),
     };
+  }
+
+  /** The model as it is now, for the other stations: its tensors, and what they show of it, as files.py writes it. */
+  kept() {
+    const { normalized_mse } = this.measure(), { model, counts } = this, K = counts.length;
+    const all = counts.reduce((sum, n) => sum + n + 0.5, 0), prices = counts.map((n) => -Math.log2((n + 0.5) / all));
+    const about = { class: "VQVAE", K, MSE: normalized_mse * this.variance, prices, colors: colors(model.codebook.value, K, model.D) };
+    return { about, tensors: model.tensors() };
   }
 
   /** What to look at: the first `n` test pictures with reconstructions and codes, and a picture of each code alone. */
@@ -140,6 +149,35 @@ export class Run {
     }
     return { originals: this.test.slice(0, n * 784), pictures, indices, sheet };
   }
+}
+
+/** Colors "#rrggbb" of codes (K, D), the more alike the nearer the codes: `colors` of files.py, with its axes by powers. */
+export function colors(codebook, K, D) {
+  const rows = Array.from({ length: K }, (_, k) => Float64Array.from(codebook.subarray(k * D, (k + 1) * D)));
+  const dot = (a, b) => a.reduce((sum, value, d) => sum + value * b[d], 0);
+  const less = (row, axis, by) => row.forEach((_, d) => (row[d] -= by * axis[d]));
+  const mean = Float64Array.from({ length: D }, (_, d) => rows.reduce((sum, row) => sum + row[d], 0) / K);
+  rows.forEach((row) => less(row, mean, 1));
+  const places = [0, 1, 2].map((n) => {
+    let axis = Float64Array.from({ length: D }, (_, d) => (d === n % D ? 1 : 0.1));
+    for (let round = 0; round < 50; round++) {
+      const next = new Float64Array(D);
+      for (const row of rows) less(next, row, -dot(row, axis));
+      const length = Math.sqrt(dot(next, next)) || 1;
+      axis = next.map((value) => value / length);
+    }
+    const along = rows.map((row) => dot(row, axis)), spread = Math.sqrt(dot(along, along) / K) || 1;
+    rows.forEach((row, k) => less(row, axis, along[k]));
+    return along.map((value) => Math.max(-2, Math.min(2, value / spread)));
+  });
+  return rows.map((_, k) => {
+    const [x, y, z] = places.map((place) => place[k]), strength = Math.min(0.85, 0.25 + 0.3 * Math.hypot(x, y)), light = 0.55 + 0.12 * z;
+    const part = (n) => { // hue, strength and lightness as red, green and blue
+      const at = (n + (6 * Math.atan2(y, x)) / Math.PI + 12) % 12;
+      return light - strength * Math.min(light, 1 - light) * Math.max(-1, Math.min(at - 3, 9 - at, 1));
+    };
+    return `#${[0, 8, 4].map((n) => Math.round(255 * part(n)).toString(16).padStart(2, "0")).join("")}`;
+  });
 }
 
 export const TROUBLE = { // what is wrong, in a sentence, and the section that explains it

@@ -321,6 +321,14 @@ export class VQVAE {
     return Object.fromEntries([...parts, ["vq.codebook", this.codebook[kind].slice()]]);
   }
 
+  /** The weights with their shapes, as models.js reads them. */
+  tensors() {
+    const data = this.state(), shapes = { "vq.codebook": [this.K, this.D] };
+    for (const { name, smallC, bigC, kernel, bias } of this.layers)
+      Object.assign(shapes, { [`${name}.weight`]: [smallC, bigC, kernel, kernel], [`${name}.bias`]: [bias.value.length] });
+    return Object.fromEntries(Object.entries(data).map(([name, values]) => [name, { data: values, shape: shapes[name] }]));
+  }
+
   load(state) {
     for (const layer of this.layers) {
       layer.weight.value.set(layer.reorder(state[`${layer.name}.weight`], true));

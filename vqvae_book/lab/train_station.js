@@ -73,7 +73,7 @@ export function settingsFrom(hash) {
 export const addressOf = (settings) =>
   `#train?${new URLSearchParams(Object.entries(settings).filter(([name, value]) => String(value) !== String(START[name])))}`;
 
-/** The station in `root`. Of `lab` it uses say(text) and state.image, if there is one. */
+/** The station in `root`. Of `lab` it uses say(text), state.image and use(name, about, tensors), where they are. */
 export function mount(root, lab = {}) {
   const say = lab.say ?? ((text) => (spoken.textContent = text));
   const spoken = make("p", { class: "spoken", role: "status" }), said = make("p", { class: "said" });
@@ -135,9 +135,13 @@ export function mount(root, lab = {}) {
       go(false);
       worker.postMessage({ step: true });
     });
+    const use = button("Draw with it", () => {
+      go(false);
+      worker.postMessage({ keep: true });
+    });
     const node = make("section", { class: "run", "aria-label": name, style: `--own: var(${COLORS[place]})` }, make("h4", { text: name }),
       make("p", { class: "hint", text: about }),
-      make("div", { class: "controls" }, pause, step, button("Reset", () => run.start(false)), button("Remove", remove)),
+      make("div", { class: "controls" }, pause, step, button("Reset", () => run.start(false)), ...(lab.use ? [use] : []), button("Remove", remove)),
       trouble, numbers, make("p", { class: "hint", text: "Test images, reconstructions, and each code's tile:" }), redrawn, make("p"), sheet);
     shown.append(node);
 
@@ -162,8 +166,9 @@ export function mount(root, lab = {}) {
       train.focus();
     }
     worker.onerror = (event) => (trouble.textContent = event.message ?? "The run's thread has ended.");
-    worker.onmessage = ({ data: { entry, shown: seen, troubles, ended, done, ms, error } }) => {
+    worker.onmessage = ({ data: { entry, shown: seen, troubles, ended, done, ms, error, kept } }) => {
       if (error) trouble.textContent = error;
+      if (kept) lab.use(name, kept.about, kept.tensors);
       if (!entry) return;
       run.history.push(entry);
       if (ms) run.times.push(ms);

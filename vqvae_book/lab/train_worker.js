@@ -1,4 +1,4 @@
-// One run in a thread of its own. The page says {start: settings, data}, {go: true or false}, {step: true};
+// One run in a thread of its own. The page says {start: settings, data}, {go: true or false}, {step: true}, {keep: true};
 // the thread answers {entry, losses, shown, troubles, ...} each time it has measured, and stands still when it is paused.
 import { Run, troubles } from "./train.js";
 import { Memory } from "./train_model.js";
@@ -52,6 +52,7 @@ const answers = {
     advance();
     report();
   },
+  keep: () => postMessage({ kept: run.kept() }),
 };
 
 self.onmessage = ({ data: message }) => {

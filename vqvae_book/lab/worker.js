@@ -30,6 +30,7 @@ const answers = {
   between: async (name, from, to, share) => (await model(name)).between(from, to, share),
   alike: async (name, code) => (await model(name)).alike(code),
   patches: async (name) => (await model(name)).patches(),
+  keep: (name, tensors) => void models.set(name, new VQVAE(tensors)),
   load: async (name) => void (await model(name)),
   // -log2 p of each code, given the class.
   async bits(name, codes, label) {
