@@ -11,12 +11,14 @@
   const heads = all("h1").filter((head) => head.checkVisibility()).length;
   const isSet = (math) => math.querySelector(".katex math");
   const isCut = (code) => code.checkVisibility() && code.scrollWidth > code.clientWidth;
+  const letters = all(".katex").length === 0 || [...document.fonts].some(({ family, status }) => family === "KaTeX_Main" && status === "loaded");
   const start = (element) => element.textContent.trim().slice(0, 100);
   return {
     faults: [
       ...(heads === 1 ? [] : [`${heads} headings of the first level instead of one`]),
       ...Object.keys(said).filter((name) => !said[name]).map((name) => `no ${name}`),
       ...all(".math").filter((math) => !isSet(math)).map((math) => `an equation is not set: ${start(math)}`),
+      ...(letters ? [] : ["equations are not in their font"]),
       ...all(".cell_input pre, .bd-article .highlight-python pre").filter(isCut).map((code) => `code is cut off: ${start(code)}`),
       ...(document.querySelector("[type*='jupyter.widget']") ? ["has a widget that needs a kernel"] : []),
       // Sphinx takes a picture's file name where nothing else is said of it.

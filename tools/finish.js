@@ -16,6 +16,8 @@ const FINISHED = /(?<=\/)book\.(css|js)\?v=\w+/g; // of a page that Sphinx has n
 const LATER = /(<script class="later" type="application\/json")>([^<]+)(?=<\/script>)/g;
 const EARLY = /fa-solid|KaTeX_(Main-Regular|Math-Italic)/; // fonts within the sheet: what comes later would move lines
 const LOAD = `<script>for (const font of ["1em KaTeX_Main", "italic 1em KaTeX_Math"]) document.fonts.load(font);</script>\n`;
+// The theme asks every block whether it scrolls, and between two the page is laid out anew; site.js asks what comes near.
+const STOPS = /document\.querySelectorAll\(\["pre".{0,200}?forEach\(\w=>\{\w\.tabIndex=.{0,90}?\}\)/;
 const RUNTIME = [/tooltip/]; // in the names of classes that scripts give
 const ENTITIES = { "&lt;": "<", "&gt;": ">", "&quot;": '"', "&#39;": "'", "&amp;": "&" };
 
@@ -52,6 +54,7 @@ async function main() {
     .reduce((most, names) => (names.length > most.length ? names : most));
   const scripts = listed(SCRIPT).filter((name) => !/fontawesome|documentation_options/.test(name));
   const script = scripts.map((name) => `;\n${read(file(name)).replace(/^\/\/# sourceMapping.*/m, "")}`).join("\n");
+  if (!STOPS.test(script)) throw new Error("The theme's script has changed: look for tabIndex in it, and mend STOPS in finish.js.");
   const words = [tags, script, read(file("searchtools.js")), read(`${__dirname}/pdf.js`)].join("\n"); // these give classes
   const purge = { content: [{ raw: words, extension: "txt" }], safelist: { greedy: RUNTIME }, fontFace: true };
   let [{ css }] = await new PurgeCSS().purge({ ...purge, css: [{ raw: listed(SHEET).map(sheet).join("\n") }] });
@@ -62,7 +65,7 @@ async function main() {
     const inside = `data:font/woff2;base64,${font.toString("base64")}`;
     css = css.replace(source, `src:url(${EARLY.test(name) ? inside : written(`book-${posix.basename(name)}`, font)})`);
   }
-  const [style, code] = [written("book.css", css), written("book.js", script)];
+  const [style, code] = [written("book.css", css), written("book.js", script.replace(STOPS, "0"))];
   // Scripts in the page set more options. The theme's own script would choose between light and dark after the first paint.
   const early = `if (document.documentElement.dataset.mode === "auto") document.documentElement.dataset.theme =
     matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";`;
