@@ -13,7 +13,7 @@ from helpers import HALVES, NoFloat64, no_looks, same_bits, snapshot, train
 from vqvae_book.extras import ResizeDecoder, receptive_field
 from vqvae_lib import EMAVectorQuantizer, VectorQuantizer, eval_mode, seeded
 from vqvae_lib.metrics import collect_indices, mse, perplexity, rate
-from vqvae_lib.model import VQVAE, Decoder, Encoder
+from vqvae_lib.model import VQVAE, Decoder, Encoder, ResidualBlock
 
 updates = pytest.mark.parametrize("update", ["ema", "gradient"])
 
@@ -53,6 +53,31 @@ def test_output_unpacks_as_the_descriptions_triple(config, update, channels, hei
     assert vq_loss is out.vq_loss and vq_loss.shape == ()
     assert indices is out.indices and indices.shape == (3, height // 4, width // 4)
     assert Encoder(config)(x).shape == (3, config.embedding_dim, height // 4, width // 4)
+
+
+@pytest.mark.parametrize(("downsampling", "layers"), [(4, 2), (8, 0), (8, 1)])
+def test_a_deeper_model_has_a_smaller_grid_or_blocks_and_every_weight_learns(start, config, downsampling, layers):
+    chosen = replace(config, downsampling=downsampling, residual_layers=layers, codebook_update="gradient")
+    model, x = VQVAE(chosen), torch.rand(3, 1, 32, 48)
+    model.initialize(x)
+    out = model(x)
+    assert out.indices.shape == (3, 32 // downsampling, 48 // downsampling)
+    assert model.decode(out.indices).shape == x.shape
+    for part in (model.encoder, model.decoder):
+        assert sum(isinstance(layer, ResidualBlock) for layer in part.net) == layers
+    model.training_step(x)["total_loss"].backward()
+    assert [name for name, p in model.named_parameters() if not p.grad.any()] == []
+    for call in (model, model.initialize, model.encode):
+        with pytest.raises(ValueError, match=f"multiples of {downsampling}"):
+            call(torch.rand(1, 1, 36 if downsampling == 8 else 34, 32))
+
+
+def test_a_residual_block_adds_two_convolutions_to_what_it_gets():
+    block, x = ResidualBlock(6, 4).double(), torch.randn(2, 6, 5, 7, dtype=torch.float64)
+    before, (three, one) = x.clone(), block.parameters()
+    expected = before + F.conv2d(F.conv2d(before.clamp(min=0), three, padding=1).clamp(min=0), one)
+    torch.testing.assert_close(block(x), expected)
+    assert torch.equal(x, before)
 
 
 @updates

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.multiprocessing import start_processes
 
 from vqvae_lib import FSQ, LFQ, GroupedVQ, ResidualVQ, RotationTrick, SimVQ, VQVAEConfig, VQVAETrainer, seeded
-from vqvae_lib.config import TAKEN_BY
+from vqvae_lib.config import LATER
 from vqvae_lib.model import VQVAE, make_quantizer
 from vqvae_lib.quantizer import EMAVectorQuantizer, VectorQuantizer
 from vqvae_lib.vae import VAEConfig
@@ -513,12 +513,13 @@ def test_two_processes_follow_one(tmp_path):
 # --- configuration and faults -----------------------------------------------------------------------------------------
 
 
-def test_the_identity_of_a_plain_quantizer_is_what_it_was_before_the_newer_ones():
-    newer = {"quantizer", *TAKEN_BY}
+def test_the_identity_of_a_plain_run_is_what_it_was_before_the_newer_settings():
     for config in (VQVAEConfig(), VAEConfig(), replace(SMALL, codebook_update="gradient", restart_threshold=0)):
-        assert {*config.identity()} == {field.name for field in fields(config)} - newer - {"device"}
-    for config in CONFIGS.values():
-        assert {*config.identity()} == {field.name for field in fields(config)} - {"device"}
+        assert {*config.identity()} == {field.name for field in fields(config)} - {*LATER} - {"device"}
+    deep = replace(SMALL, residual_layers=2, downsampling=8)
+    for config in (deep, *CONFIGS.values()):
+        changed = {name for name in LATER if getattr(config, name) != getattr(VQVAEConfig, name)}
+        assert changed and changed == {*config.identity()} & {*LATER}
         assert json.loads(json.dumps(config.identity())) == config.identity()
         assert VQVAEConfig(**config.identity() | {"device": "cpu"}) == VQVAEConfig(**asdict(config)) == config
 

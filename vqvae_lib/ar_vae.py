@@ -23,12 +23,11 @@ class AutoregressiveVAE(LatentModel):
     decoder in the same way, ``config.conditioning``.
     """
 
-    multiple = 1
-
     def __init__(self, config: VAEConfig) -> None:
         channels, how = config.in_channels, config.conditioning
         require(channels == 1, "in_channels", channels, "1: pixels are black or white")
         super().__init__(config)
+        self.multiple = 1
         latent = GaussianLatent if config.bottleneck == "gaussian" else VQLatent
         with seeded(config.seed):
             self.encoder = Encoder(config)

@@ -24,6 +24,7 @@ TAKEN_BY = {
     "num_codebooks": ("residual", "grouped"),
     "shared_codebook": ("residual",),
 }
+LATER = ("downsampling", "residual_layers", "residual_dim", "quantizer", *TAKEN_BY)
 
 
 def check_levels(levels: Any) -> tuple[int, ...]:
@@ -99,6 +100,9 @@ class VQVAEConfig(TrainConfig):
     num_embeddings: int = 512  # K, the number of codes
     embedding_dim: int = 64  # D, the length of a code
     commitment_cost: float = 0.25  # beta, the weight of ||z_e - sg[e]||^2
+    downsampling: int = 4  # sides of an image per side of the grid of codes: 4 or 8
+    residual_layers: int = 0  # blocks in encoder and decoder each; the paper has 2
+    residual_dim: int = 32  # channels inside a block
 
     # Moving averages (van den Oord et al. 2017, appendix A.1), or optimizer steps.
     codebook_update: Literal["ema", "gradient"] = "ema"
@@ -120,6 +124,10 @@ class VQVAEConfig(TrainConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._ints(in_channels=1, hidden_dim=2, num_embeddings=1, embedding_dim=1)
+        self._ints(downsampling=1, residual_layers=0, residual_dim=1)
+        require(
+            self.downsampling in (4, 8), "downsampling", self.downsampling, "4 or 8"
+        )
         require(self.hidden_dim % 2 == 0, "hidden_dim", self.hidden_dim, "even")
         self._number("commitment_cost", 0)
         self._number("decay", 0, 1)
@@ -131,14 +139,14 @@ class VQVAEConfig(TrainConfig):
     def identity(self) -> dict[str, Any]:
         """Return the fields that decide a run's result, as plain values.
 
-        Those that came with other quantizers are left out where all have their
-        defaults, so a plain quantizer's run stays what it was before them.
+        Those that came later are left out where they have their defaults, so a run
+        without them stays what it was.
         """
         fields = super().identity() | {"levels": list(self.levels)}
-        newer = {"quantizer", *TAKEN_BY}
-        if all(getattr(self, name) == getattr(VQVAEConfig, name) for name in newer):
-            fields = {name: v for name, v in fields.items() if name not in newer}
-        return fields
+        later = [
+            name for name in LATER if getattr(self, name) == getattr(VQVAEConfig, name)
+        ]
+        return {name: value for name, value in fields.items() if name not in later}
 
     def _check_quantizer(self) -> None:
         self._choice("quantizer", QUANTIZERS)

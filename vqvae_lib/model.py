@@ -24,39 +24,78 @@ class VQVAEOutput(NamedTuple):
 
     x_recon: Tensor  # (B, C, H, W) in [0, 1]
     vq_loss: Tensor  # ()
-    indices: Tensor  # (B, H/4, W/4), or with a last axis of codebooks; int64 in [0, K)
+    indices: Tensor  # (B, h, w), or with a last axis of codebooks; int64 in [0, K)
+
+
+class ResidualBlock(nn.Module):
+    """x + conv1x1(relu(conv3x3(relu(x)))), as in section 4.1 of the paper."""
+
+    def __init__(self, channels: int, residual_dim: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(channels, residual_dim, kernel_size=3, padding=1, bias=False),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(residual_dim, channels, kernel_size=1, bias=False),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add to x (B, channels, h, w) what the block computes of it."""
+        return x + self.net(x)
+
+
+def residual_blocks(config: VQVAEConfig) -> list[nn.Module]:
+    """Make the blocks that encoder and decoder have where the grid is smallest."""
+    sizes = config.hidden_dim, config.residual_dim
+    return [ResidualBlock(*sizes) for _ in range(config.residual_layers)]
 
 
 class Encoder(nn.Module):
-    """Convolutions of strides 2, 2 and 1: (B, C, H, W) -> (B, D, H/4, W/4)."""
+    """Two or three convolutions of stride 2, one of stride 1: (B, C, H, W) to z_e.
+
+    ``z_e`` is (B, D, h, w), with h = H / 4 and w = W / 4, or with 8 in place of 4:
+    ``config.downsampling``.
+    """
 
     def __init__(self, config: VQVAEConfig) -> None:
         super().__init__()
         C, hidden, D = config.in_channels, config.hidden_dim, config.embedding_dim
+        third: list[nn.Module] = []
+        if config.downsampling == 8:
+            down = nn.Conv2d(hidden, hidden, kernel_size=4, stride=2, padding=1)
+            third = [nn.ReLU(inplace=True), down]
         self.net = nn.Sequential(
             nn.Conv2d(C, hidden // 2, kernel_size=4, stride=2, padding=1),
             nn.ReLU(inplace=True),
             nn.Conv2d(hidden // 2, hidden, kernel_size=4, stride=2, padding=1),
+            *third,
+            *residual_blocks(config),
             nn.ReLU(inplace=True),
             nn.Conv2d(hidden, D, kernel_size=3, stride=1, padding=1),
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Encode images (B, C, H, W) as ``z_e`` (B, D, H/4, W/4), unbounded."""
+        """Encode images (B, C, H, W) as ``z_e`` (B, D, h, w), unbounded."""
         # Channels last: convolutions run faster, and the D numbers of a position are
         # adjacent, as the quantizer needs. A copy, since one channel is ambiguous.
         return self.net(x.clone(memory_format=torch.channels_last))
 
 
 class Decoder(nn.Module):
-    """The encoder's mirror: (B, D, H/4, W/4) -> (B, C, H, W), then a sigmoid."""
+    """The encoder's mirror: (B, D, h, w) -> (B, C, H, W), then a sigmoid."""
 
     def __init__(self, config: VQVAEConfig) -> None:
         super().__init__()
         C, hidden, D = config.in_channels, config.hidden_dim, config.embedding_dim
+        third: list[nn.Module] = []
+        if config.downsampling == 8:
+            up = nn.ConvTranspose2d(hidden, hidden, kernel_size=4, stride=2, padding=1)
+            third = [up, nn.ReLU(inplace=True)]
         self.net = nn.Sequential(
             nn.Conv2d(D, hidden, kernel_size=3, stride=1, padding=1),
+            *residual_blocks(config),
             nn.ReLU(inplace=True),
+            *third,
             nn.ConvTranspose2d(hidden, hidden // 2, kernel_size=4, stride=2, padding=1),
             nn.ReLU(inplace=True),
             nn.ConvTranspose2d(hidden // 2, C, kernel_size=4, stride=2, padding=1),
@@ -65,7 +104,7 @@ class Decoder(nn.Module):
         nn.init.zeros_(self.net[-2].bias)  # marks a decoder that is not initialized
 
     def forward(self, z_q: Tensor) -> Tensor:
-        """Decode ``z_q`` (B, D, H/4, W/4) as images (B, C, H, W) in [0, 1]."""
+        """Decode ``z_q`` (B, D, h, w) as images (B, C, H, W) in [0, 1]."""
         # The codebook is float32 even if the decoder is not.
         return self.net(z_q.to(self.net[0].weight.dtype))
 
@@ -154,7 +193,7 @@ class VQVAE(nn.Module):
         self.encoder = Encoder(config)
         self.vq = make_quantizer(config)
         self.decoder = Decoder(config)
-        self.in_channels = config.in_channels
+        self.in_channels, self.multiple = config.in_channels, config.downsampling
 
     @classmethod
     def from_pretrained(cls, name: str) -> Self:
@@ -168,7 +207,7 @@ class VQVAE(nn.Module):
         return model.eval()
 
     def forward(self, x: Tensor) -> VQVAEOutput:
-        """Reconstruct images (B, C, H, W) in [0, 1], H and W multiples of 4."""
+        """Reconstruct images (B, C, H, W) in [0, 1], H and W multiples of 4 (or 8)."""
         z_q, vq_loss, indices = self.vq(self._encode(x))
         return VQVAEOutput(self.decoder(z_q), vq_loss, indices)
 
@@ -178,15 +217,15 @@ class VQVAE(nn.Module):
 
         What was set or loaded is kept. Images other than (B, C, H, W) in [0, 1] raise.
         """
-        check_images(x, self.in_channels, values=True)
+        check_images(x, self.in_channels, multiple=self.multiple, values=True)
         self.vq.initialize(self._encode(x))
         self.decoder.initialize(x, distributed=self.vq.distributed)
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
-        """Compress images (B, C, H, W) to indices (B, H/4, W/4); changes nothing.
+        """Compress images (B, C, H, W) to indices (B, h, w); changes nothing.
 
-        Of residual and grouped VQ the indices have a last axis, (B, H/4, W/4, n).
+        Of residual and grouped VQ the indices have a last axis, (B, h, w, n).
         """
         return self.vq.assign(self._encode(x))
 
@@ -194,7 +233,7 @@ class VQVAE(nn.Module):
         """Decode indices, as from ``encode``, as images (B, C, H, W) in [0, 1]."""
         z_q = self.vq.lookup(indices)
         shape = tuple(indices.shape)
-        require(z_q.dim() == 4, "shape of indices", shape, "(B, H/4, W/4), as encoded")
+        require(z_q.dim() == 4, "shape of indices", shape, "(B, h, w), as encoded")
         return self.decoder(z_q)
 
     def training_step(
@@ -232,5 +271,6 @@ class VQVAE(nn.Module):
         return numbers
 
     def _encode(self, x: Tensor) -> Tensor:
-        check_images(x, self.in_channels, dtype=self.encoder.net[0].weight.dtype)
+        dtype = self.encoder.net[0].weight.dtype
+        check_images(x, self.in_channels, multiple=self.multiple, dtype=dtype)
         return self.encoder(x)

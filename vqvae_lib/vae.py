@@ -153,14 +153,14 @@ class LatentModel(nn.Module):
 
     encoder: Encoder
     latent: GaussianLatent | VQLatent
-    multiple = 4  # the images' sides are multiples of it
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
         self.config = config
+        self.multiple = config.downsampling  # the images' sides are multiples of it
 
     def features(self, x: Tensor) -> Tensor:
-        """Check images (B, C, H, W) and run the encoder: (B, D, H/4, W/4)."""
+        """Check images (B, C, H, W) and run the encoder: (B, D, H/4, W/4), or /8."""
         channels, dtype = self.config.in_channels, next(self.parameters()).dtype
         check_images(x, channels, multiple=self.multiple, dtype=dtype)
         return self.encoder(x)
@@ -224,7 +224,8 @@ class VAE(LatentModel):
     @torch.no_grad()
     def initialize(self, x: Tensor) -> None:
         """Start the decoder at the mean of images x, as in the VQ-VAE."""
-        check_images(x, self.config.in_channels, values=True)
+        channels = self.config.in_channels
+        check_images(x, channels, multiple=self.multiple, values=True)
         self.decoder.initialize(x, distributed=self.distributed)
 
     def forward(self, x: Tensor) -> Tensor:
