@@ -88,6 +88,22 @@ def test_a_run_that_uses_few_codes_is_named_beside_one_that_does_not(page, addre
     assert "quarter of the codes" not in healthy.inner_text()
 
 
+def test_ten_runs_leave_no_thread_and_no_memory_behind(page, address):
+    page.goto(f"{address}/light.html#train?{QUICK}")
+    inside, held = page.context.new_cdp_session(page), []
+    for _ in range(10):
+        page.get_by_role("button", name="Train").click()
+        page.wait_for_function("station.runs[0]?.history.length > 1", timeout=chromium.PATIENCE)
+        page.get_by_role("button", name="Remove").click()
+        inside.send("HeapProfiler.collectGarbage")
+        usage = inside.send("Runtime.getHeapUsage")
+        held.append(usage["usedSize"] + usage["backingStorageSize"])
+    for _ in range(100):  # that a thread has ended is told a moment later
+        page.wait_for_timeout(50 * bool(page.workers))
+    assert page.workers == []
+    assert held[-1] - held[1] < 1_000_000  # its pictures alone have 3 MB
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_station_fits_and_axe_finds_nothing(page, address, scripts, theme, width):
