@@ -9,11 +9,11 @@ import pytest
 import torch
 from fake_sweep import fake_run
 
-from vqvae_book import experiments, studies
+from vqvae_book import experiments, rivals, studies
 from vqvae_book import sample_quality as quality
 from vqvae_book.results import Result, stored_studies
 from vqvae_book.studies import Experiment
-from vqvae_lib import ImageDataset, VQVAEConfig, draw_glyphs
+from vqvae_lib import VQVAE, ImageDataset, VQVAEConfig, draw_glyphs
 
 
 @pytest.fixture
@@ -42,6 +42,41 @@ def test_a_study_from_end_to_end(small, tmp_path, kind):
     [stored] = stored_studies(name)
     for part in ("numbers", "history", "pictures"):  # whether anything was mistaken depends on the training
         assert getattr(again, part).keys() | {"mistaken"} == getattr(stored, part).keys() | {"mistaken"}
+
+
+@pytest.mark.parametrize("method", ["vq", "fsq", "residual"])
+def test_a_rival_from_its_search_to_its_samples(small, monkeypatch, tmp_path, method):
+    monkeypatch.setattr(rivals, "STUDIES", tmp_path)
+    monkeypatch.setattr(rivals, "stored_studies", functools.partial(stored_studies, folder=tmp_path))
+    monkeypatch.setattr(rivals, "DRAWN", 12)
+    for name in ("VQVAEConfig", "PriorConfig", "TransformerConfig"):
+        size = {"hidden_dim": 8, "batch_size": 32} | ({} if name == "VQVAEConfig" else {"layers": 1})
+        monkeypatch.setattr(rivals, name, functools.partial(getattr(rivals, name), **size))
+    assert not [name for name in rivals.rivals() if not name.startswith("rival-search-")]
+    name = f"rival-search-{method}-b06-seed{rivals.SEARCH_SEED}"
+    searched = rivals.rivals()[name]
+    made = searched.make.func(**searched.make.keywords | {"steps": 1})
+    errors = made["numbers"]["MSE of each"]
+    assert len(errors) == 6 and made["numbers"]["MSE"] == min(errors) and 0 < max(errors) <= 1
+    made["numbers"]["MSE of each"] = [3, 2, 1, 4, 5, 6]
+    Result(name, searched.settings, provenance={}, **made).write(tmp_path)
+    assert rivals.best(method, 6) == rivals.settings(method, 6)[2] and rivals.best(method, 10) is None
+    monkeypatch.setattr(rivals, "best", lambda method, bits: rivals.settings(method, 6)[0] if bits < 14 else None)
+    known = rivals.rivals()
+    for kind in (method, f"transformer-{method}"):
+        study = known[f"rival-{kind}-b{10 if kind != method else 6:02d}-seed0"]
+        numbers = study.make.func(**study.make.keywords | {"steps": {"model": 1, "prior": 1}})["numbers"]
+        assert json.dumps(numbers, allow_nan=False) and numbers["prior bits"] > 0
+        assert numbers.get("entropy bits", 0) <= numbers.get("nominal bits", 0) == (49 * 6 if kind == method else 0)
+
+
+def test_codes_of_two_stages_are_one_grid_for_a_prior_and_come_back():
+    config = VQVAEConfig(hidden_dim=8, num_embeddings=4, quantizer="residual", num_codebooks=2, device="cpu")
+    model, x = VQVAE(config).eval(), torch.rand(3, 1, 28, 28)
+    one = rivals.OneBook(model, 2)
+    codes, both = one.encode(x), model.encode(x)  # (3, 7, 14) and (3, 7, 7, 2)
+    assert torch.equal(codes[..., ::2], both[..., 0]) and torch.equal(codes[..., 1::2], both[..., 1] + 4)
+    assert torch.equal(one.decode(codes), model.decode(both))
 
 
 def test_swapped_is_the_cost_under_the_latent_of_another_image():

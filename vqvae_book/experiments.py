@@ -21,6 +21,7 @@ from dataclasses import replace
 from vqvae_lib import VQVAEConfig, VQVAETrainer, best_device, create_dataloader
 
 from .results import RUNS, Result, describe, provenance, stored_runs
+from .rivals import rivals
 from .studies import SEEDS, Experiment, Parts, data, studies
 
 SWEEP_SIZES, SWEEP_BETAS = (4, 16, 64, 256, 1024, 4096), (0, 0.1, 0.25, 1, 2, 4)
@@ -62,7 +63,7 @@ def train(config: VQVAEConfig, steps: int, window: int | None) -> Parts:
 
 def experiments() -> dict[str, Experiment]:
     """Return all runs and studies by name."""
-    return runs() | studies()
+    return runs() | studies() | rivals()
 
 
 def up_to_date(name: str, experiment: Experiment) -> bool:

@@ -56,7 +56,7 @@ def choose_codes(
         (B, H/4, W/4) int64 in [0, K), on the prior's device.
     """
     check_number("price", price, 0)
-    check_images(x, model.in_channels)
+    check_images(x, model.in_channels, multiple=model.multiple)
     codebook, K = model.vq.codebook, prior.config.num_embeddings
     require(len(codebook) == K, "num_embeddings", K, f"the model's, {len(codebook)}")
     z_e = model.encoder(x).to(codebook.dtype).movedim(1, -1)  # (B, h, w, D)

@@ -1,0 +1,229 @@
+"""The experiments of chapter 10: quantizers at equal nominal bits, each at its best.
+
+All share encoder, decoder, schedule and number of steps. A search of six settings on
+training images that are held out chooses the settings of each.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vqvae_lib.config import VQVAEConfig
+from vqvae_lib.data import BatchLoader, create_dataloader
+from vqvae_lib.metrics import collect_indices, rate, usage_counts
+from vqvae_lib.model import VQVAE
+from vqvae_lib.prior import PixelCNN, PriorConfig
+from vqvae_lib.trainer import Trainer, TrainingError
+from vqvae_lib.transformer import TransformerConfig, TransformerPrior
+from vqvae_lib.vqvae_trainer import VQVAETrainer
+
+from . import studies
+from .results import STUDIES, stored_studies
+from .studies import DRAWN, SEEDS, SHOWN, Experiment, Parts, Steps, in_parts
+
+BITS = (6, 10, 14)  # per position, nominal; of 14 no prior is fitted
+SEARCHED = (6, 10)  # 14 takes the settings of 10
+SEARCH_SEED = 100
+RATES = (5e-3, 1e-2, 2e-2)
+LEVELS = {  # of FSQ: few channels or few levels
+    6: ((8, 8), (4, 4, 4)),
+    10: ((8, 8, 4, 4), (4,) * 5),
+    14: ((8, 8, 8, 8, 4), (4,) * 7),
+}
+BETAS = tuple({"commitment_cost": beta} for beta in (0.25, 1.0))
+GRADIENT = {"codebook_update": "gradient"}
+# Method -> fields, and the two values of what its search tries beside the rate.
+METHODS: dict[str, tuple[dict[str, Any], tuple[dict[str, Any], ...]]] = {
+    "vq": ({}, BETAS),
+    "rotation": ({"estimator": "rotation"}, BETAS),
+    "simvq": ({"quantizer": "simvq", **GRADIENT}, BETAS),
+    "fsq": ({"quantizer": "fsq"}, ({"levels": 0}, {"levels": 1})),
+    "lfq": ({"quantizer": "lfq"}, tuple({"entropy_cost": c} for c in (0.02, 0.1))),
+    "residual": (
+        {"quantizer": "residual", "num_codebooks": 2},
+        ({"shared_codebook": False}, {"shared_codebook": True}),
+    ),
+    "grouped": ({"quantizer": "grouped", "num_codebooks": 2}, BETAS),
+}
+TRANSFORMED = ("vq", "fsq", "residual")  # whose codes a transformer models, too
+
+
+def settings(method: str, bits: int) -> list[dict[str, Any]]:
+    """Return the fields of each of a search's six settings, at 2^bits codes."""
+    fields, options = METHODS[method]
+    found = []
+    for lr, option in itertools.product(RATES, options):
+        chosen = {"lr": lr, **fields, **option}
+        chosen["num_embeddings"] = 2 ** (bits // chosen.get("num_codebooks", 1))
+        if method == "fsq":
+            chosen["levels"] = list(LEVELS[bits][option["levels"]])
+            chosen["embedding_dim"] = len(chosen["levels"])
+        if method == "lfq":
+            chosen["embedding_dim"] = bits
+        found.append(chosen)
+    return found
+
+
+def best(method: str, bits: int) -> dict[str, Any] | None:
+    """Return the fields with the lowest held-out error; None before the search."""
+    of = min(bits, max(SEARCHED))
+    done = stored_studies(f"rival-search-{method}-b{of:02d}-")
+    if not done:
+        return None
+    errors = done[0].numbers["MSE of each"]
+    return settings(method, bits)[errors.index(min(errors))]
+
+
+def rivals() -> dict[str, Experiment]:
+    """Return name -> experiment: searches, and what finished searches lead to."""
+    found: dict[str, Experiment] = {}
+
+    def add(name: str, make: Callable[..., Parts], **choices: Any) -> None:
+        told = choices | {"seed": choices.get("seed", SEARCH_SEED)}
+        make = functools.partial(make, **choices)
+        found[f"rival-{name}-seed{told['seed']}"] = Experiment(STUDIES, told, make)
+
+    for bits, method in itertools.product(SEARCHED, METHODS):
+        add(f"search-{method}-b{bits:02d}", search, method=method, bits=bits, steps=468)
+    for seed, bits, method in itertools.product(SEEDS, BITS, METHODS):
+        fields = best(method, bits)
+        if fields is None:
+            continue
+        steps = {"model": 1404} | ({"prior": 1874} if bits in SEARCHED else {})
+        given = {"fields": fields, "steps": steps, "seed": seed}
+        add(f"{method}-b{bits:02d}", rival, **given)
+        if (
+            bits == 10
+            and method in TRANSFORMED
+            and seed in SEEDS[: 3 if method == "vq" else 1]
+        ):
+            add(f"transformer-{method}-b{bits:02d}", transformer, **given)
+    return found
+
+
+def config_of(fields: dict[str, Any], seed: int) -> VQVAEConfig:
+    """Return the configuration of a run on the CPU."""
+    return VQVAEConfig(seed=seed, device="cpu", **fields)
+
+
+def search(method: str, bits: int, steps: int) -> Parts:
+    """Train each of six settings on part of the training images, judge on the rest."""
+    train = studies.data()[0]
+    kept, errors = len(train) * 5 // 6, []
+    for fields in settings(method, bits):
+        config = config_of(fields, SEARCH_SEED)
+        trainer = VQVAETrainer(config)
+        parts = [train.subset(slice(0, kept)), train.subset(slice(kept, None))]
+        fit, judge = (
+            create_dataloader(config, dataset=part, train=part is parts[0])
+            for part in parts
+        )
+        try:
+            trainer.fit(fit, steps=steps)
+            errors.append(trainer.evaluate(judge)["recon_loss"])
+        except (TrainingError, ValueError):  # it diverged
+            errors.append(1.0)
+    return studies.parts({"MSE": min(errors), "MSE of each": errors})
+
+
+class OneBook:
+    """A model whose codes (B, h, w, n) are one grid (B, h, n w) of n K codes.
+
+    The n codes of a position stand side by side, those of stage i numbered from i K, so
+    that a prior of grids knows which comes next. Other codes stay as they are.
+    """
+
+    def __init__(self, model: VQVAE, n: int) -> None:
+        self.model, self.n, self.K = model, n, model.vq.num_embeddings
+
+    def parameters(self) -> Any:
+        """Return the model's parameters."""
+        return self.model.parameters()
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Encode images (B, C, H, W) as one grid of codes."""
+        codes = self.model.encode(x)
+        if self.n > 1:
+            codes = (
+                codes + self.K * torch.arange(self.n, device=codes.device)
+            ).flatten(2)
+        return codes
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Decode one grid; a code of another stage counts as that of its own."""
+        if self.n > 1:
+            codes = codes.unflatten(2, (-1, self.n)) % self.K  # (B, h, w, n)
+        return self.model.decode(codes)
+
+
+def trained(
+    fields: dict[str, Any], steps: Steps, seed: int
+) -> tuple[VQVAETrainer, float]:
+    """Train a model; return its trainer and the median of seconds per step."""
+    config, times = config_of(fields, seed), []
+    loader = create_dataloader(config, dataset=studies.data()[0])
+    trainer, last = VQVAETrainer(config), time.perf_counter()
+
+    def look(trainer: Trainer) -> None:
+        nonlocal last
+        times.append((time.perf_counter() - last) / 20)
+        last = time.perf_counter()
+
+    trainer.fit(loader, steps=steps["model"], window=20, callback=look)
+    trainer.model.eval()
+    return trainer, statistics.median(times)
+
+
+def rival(fields: dict[str, Any], steps: Steps, seed: int) -> Parts:
+    """Measure error, use, bits under a learned prior, and samples of one method."""
+    test = studies.data()[1]
+    trainer, seconds = trained(fields, steps, seed)
+    n, K = fields.get("num_codebooks", 1), fields["num_embeddings"]
+    model = OneBook(trainer.model, n)
+    codes = collect_indices(trainer.model, BatchLoader(test, 500))
+    books = codes.unbind(-1) if n > 1 else [codes]
+    counts = [usage_counts(book, K) for book in books]
+    numbers: dict[str, Any] = {
+        "MSE": trainer.evaluate(BatchLoader(test, 500))["recon_loss"],
+        "seconds per step": seconds,
+        "active": sum(int((count > 0).sum()) for count in counts) / (n * K),
+        "nominal bits": sum(rate(count, 49).nominal for count in counts),
+        "entropy bits": sum(rate(count, 49).entropy for count in counts),
+    }
+    if "prior" not in steps:
+        return studies.parts(numbers)
+    prior = PriorConfig(num_embeddings=n * K, layers=6, seed=seed, device="cpu")
+    net = studies.trained(PixelCNN(prior), prior, model, steps)
+    z = net.model.sample(DRAWN, 7, 7 * n, seed=seed)
+    return judged(numbers, net, model, in_parts(model.decode, z))
+
+
+def transformer(fields: dict[str, Any], steps: Steps, seed: int) -> Parts:
+    """Price and sample the codes of one method under a transformer."""
+    trainer, _ = trained(fields, steps, seed)
+    n, model = fields.get("num_codebooks", 1), trainer.model
+    config = TransformerConfig(
+        num_embeddings=fields["num_embeddings"], depth=n, seed=seed, device="cpu"
+    )
+    start = time.perf_counter()
+    net = studies.trained(TransformerPrior(config), config, model, steps)
+    numbers = {
+        "seconds": time.perf_counter() - start,
+        "parameters": sum(p.numel() for p in net.model.parameters()),
+    }
+    z = net.model.sample(DRAWN, 7, 7, seed=seed)
+    return judged(numbers, net, model, in_parts(model.decode, z))
+
+
+def judged(numbers: dict[str, Any], net: Trainer, model: Any, drawn: Tensor) -> Parts:
+    """Add what codes cost under a prior, and how far samples are from real images."""
+    numbers |= {**studies.prices(net, model), **studies.scores({"samples": drawn})}
+    return studies.parts(numbers, {"samples": drawn[:SHOWN]})
