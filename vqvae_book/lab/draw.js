@@ -1,11 +1,11 @@
 // Draw and encode: codes, reconstruction and difference follow the pen; the same drawing under each shipped model.
 import { CELLS } from "./models.js";
-import { CodeGrid, Pad, button, decimal, element, figure, mse, paintDifference, paintGray, picture, radios } from "./ui.js";
+import { CodeGrid, Pad, button, decimal, element, figure, inked, mse, paintDifference, paintGray, picture, radios } from "./ui.js";
 
 export function mount(root, lab) {
   const { state } = lab;
   const said = element("p", { class: "said" }), loading = () => (said.textContent ||= "The model is being loaded …");
-  const pad = new Pad(() => changed(), lab.say);
+  const pad = new Pad(() => changed(), lab.say), undo = button("Undo", () => pad.undo());
   const grid = new CodeGrid("Codes of the drawing, 7 by 7", (place) => lab.say(grid.cells[place].ariaLabel));
   const [redrawn, difference] = [picture("The reconstruction"), picture("The difference")];
   const rows = new Map(lab.choices.map((choice) => {
@@ -43,7 +43,7 @@ export function mount(root, lab) {
       const { bits, classes } = price;
       const best = classes.indexOf(Math.max(...classes));
       rows.get(choice).cells[3].textContent = bits.toFixed(0);
-      guess.textContent = `To the prior this looks like a ${best} (${(100 * classes[best]).toFixed(0)} %).`;
+      guess.textContent = !inked(image) ? "" : `To the prior of K = ${lab.about(choice).K} this looks like a ${best} (${(100 * classes[best]).toFixed(0)} %).`;
     }
     lab.say(`${said.textContent} ${guess.textContent}`);
   });
@@ -59,6 +59,7 @@ export function mount(root, lab) {
 
   function changed() {
     state.image = Float32Array.from(pad.image);
+    undo.disabled = !pad.past.length;
     loading();
     follow(state.image);
     clearTimeout(later);
@@ -78,15 +79,15 @@ export function mount(root, lab) {
   }
 
   const go = lab.open ? [button("Edit these codes", () => lab.open("edit")), button("Let the prior complete it", () => {
-      state.complete = true;
+      state.complete = true; // where there is a drawing
       lab.open("write");
     })] : [];
   root.append(
     element("p", { text: "Draw a digit, or take a test image. The codes, and what the decoder makes of them, follow." }),
     radios("K, the number of codes", `${root.id}-K`, lab.choices, state.chosen, choose),
-    element("div", { class: "squares" }, figure("draw here: mouse, finger, pen or keys", pad.canvas, "wide"), figure("its 49 codes: like colors are like codes", grid.element),
+    element("div", { class: "squares" }, figure("draw here: mouse, finger, pen or keys", pad.canvas, "wide"), figure("its 49 codes: like colors are like codes", grid.element, "codes"),
       figure("drawn from the codes alone", redrawn), figure("difference: orange too bright, blue too dark", difference)),
-    element("div", { class: "controls" }, button("Clear", () => pad.clear()), button("Undo", () => pad.undo()),
+    element("div", { class: "controls" }, button("Clear", () => pad.clear()), undo,
       button("Another test image", () => take((Number(number.value) % lab.listed.digits.labels.length) + 1)), element("label", { text: "Test image" }, number), ...go),
     said, guess, table,
     element("p", { class: "hint", text: "MSE: mean squared error per pixel. All codes alike: 49 log₂ K bits. By use: each code costs −log₂ of its share on the test set. " +
@@ -98,6 +99,7 @@ export function mount(root, lab) {
   paintGray(redrawn, new Float32Array(784));
   paintDifference(difference, new Float32Array(784), new Float32Array(784));
   choose(state.chosen);
+  undo.disabled = true;
   if (state.image) pad.replace(state.image);
   return {
     show() {},

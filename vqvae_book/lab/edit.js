@@ -5,6 +5,8 @@ import { CodeGrid, button, decimal, element, figure, mse, paintGray, picture, ra
 export function mount(root, lab) {
   const { state } = lab, count = lab.listed.digits.labels.length;
   let chosen = state.chosen, image = null, source = null, first = null, codes = null, other = null, past = [], future = [], price = null;
+  let share = 0, moving = false; // percent of the way to the other grid; whether the last change was such a move
+  const edited = new Map(); // under each model
   const grid = new CodeGrid("Codes to edit, 7 by 7", (place) => lab.guard(() => open(place)));
   const second = new CodeGrid("Codes of the other image, 7 by 7: a cell that is chosen goes into yours", (place) => take(place));
   const drawn = picture("What the decoder makes of the edited codes"), original = picture("The image that was encoded"), others = picture("The other image, from its codes");
@@ -37,7 +39,7 @@ export function mount(root, lab) {
       `Bits by use ${use(now).toFixed(0)}, before ${use(first).toFixed(0)}.`;
     [undo.disabled, redo.disabled] = [!past.length, !future.length];
     lab.say(said.textContent);
-    if (name() !== lab.written) priced.textContent = "";
+    priced.textContent = name() === lab.written ? "Under the prior …" : "";
     clearTimeout(price);
     if (name() === lab.written && lab.prior) price = setTimeout(() => lab.guard(async () => {
       const wanted = () => now === codes, after = await lab.price(now, wanted), old = await lab.price(first, wanted);
@@ -51,29 +53,34 @@ export function mount(root, lab) {
   }
 
   // Another grid in place of the present one; undo brings that back.
-  function change(grid) {
-    past.push(codes);
+  function change(grid, percent = share) {
+    past.push([codes, share]);
     future = [];
-    codes = grid;
-    show();
+    set(grid, percent);
   }
 
   function turn(from, to) {
     if (!from.length) return;
-    to.push(codes);
-    codes = from.pop();
+    to.push([codes, share]);
+    set(...from.pop());
+  }
+
+  function set(grid, percent) {
+    [codes, share, moving] = [grid, percent, false];
+    way.input.value = share;
+    way.update();
     show();
     mark();
   }
 
   // The atlas of a cell: all codes, sorted by how like they are to the cell's.
   async function open(p) {
-    heading.textContent = `${place(p)} has code ${codes[p]}. Choose another; codes most like it come first.`.replace(/^r/, "R");
+    heading.textContent = `${place(p)} has code ${codes[p]}. Choose another of the ${lab.about(chosen).K} codes; those most like it come first.`.replace(/^r/, "R");
     const [order, patches] = [await lab.ask("alike", name(), codes[p]), await lab.ask("patches", name())], { colors } = lab.about(chosen);
     atlas.replaceChildren(...order.map((k) => {
       const canvas = element("canvas", { width: 8, height: 8, "aria-hidden": "true" });
       paintGray(canvas, patches[k], 8);
-      const made = button("", () => change(codes.map((code, q) => (q === grid.selected ? k : code))) ?? mark());
+      const made = button("", () => change(codes.map((code, q) => (q === grid.selected ? k : code))));
       made.append(canvas, element("span", { text: k }));
       made.setAttribute("aria-label", `code ${k}`);
       made.style.borderColor = colors[k];
@@ -89,14 +96,14 @@ export function mount(root, lab) {
 
   function take(p) {
     change(codes.map((code, q) => (q === p ? other[p] : code)));
-    mark();
   }
 
   const travel = lab.latest(async (percent) => {
     const grid = await lab.ask("between", name(), first, other, percent / 100);
     if (percent !== Number(way.input.value)) return;
-    change(grid);
-    mark();
+    if (moving) set(grid, percent); // one move for undo, however long
+    else change(grid, percent);
+    moving = true;
   });
 
   async function choose(n) {
@@ -105,17 +112,23 @@ export function mount(root, lab) {
     other = found;
     second.show(other, lab.about(chosen).colors);
     paintGray(others, pixels);
+    [share, moving] = [0, false];
     way.input.value = 0;
     way.update();
   }
 
-  // Start from the drawing, or from the first test image, under the model that is chosen.
+  // Start from the drawing, or from the first test image, under the model that is chosen; or go on with what was edited.
   async function begin(choice) {
+    if (codes) edited.set(chosen, { source, first, codes, past, future, error });
     chosen = state.chosen = choice;
+    const earlier = edited.get(choice);
     source = state.image;
     image = source ?? (await lab.digit(0));
-    first = codes = (await lab.ask("encode", name(), image)).codes;
-    [past, future, error] = [[], [], null];
+    if (earlier?.source === source) ({ first, codes, past, future, error } = earlier);
+    else {
+      first = codes = (await lab.ask("encode", name(), image)).codes;
+      [past, future, error] = [[], [], null];
+    }
     grid.selected = null;
     atlas.replaceChildren();
     heading.textContent = "Choose a cell: here its other codes will be.";
@@ -127,9 +140,9 @@ export function mount(root, lab) {
   root.append(
     element("p", { text: "Change a code, and the picture changes around its cell." }),
     models,
-    element("div", { class: "squares three" }, figure("codes: choose a cell", grid.element), figure("the picture now; changed cells are outlined", drawn),
+    element("div", { class: "squares three" }, figure("codes: choose a cell", grid.element, "codes"), figure("the picture now; changed cells are outlined", drawn),
       figure("what was encoded", original)),
-    heading, atlas, element("div", { class: "controls" }, undo, redo, button("As encoded", () => change(first) ?? mark())), said, priced,
+    heading, atlas, element("div", { class: "controls" }, undo, redo, button("As encoded", () => change(first, 0))), said, priced,
     element("p", { text: "Mix in another image: choose cells of its grid, or move along the way from one grid to the other." }),
     element("div", { class: "squares three" }, figure("its codes: a chosen cell goes into yours", second.element), figure("the other image, from its codes", others),
       element("div", { class: "wide" }, element("label", { text: "Other: test image" }, number), way)),

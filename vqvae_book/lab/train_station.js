@@ -20,7 +20,7 @@ const FIELDS = { // name: [label, values or {value: text}, at the start]
 };
 const START = { ...DEFAULTS, rule: "restart", data: "mnist" };
 const MEASURES = { // of a chart: [label, whether the scale is logarithmic]
-  normalized_mse: ["Test error (1: mean gray)", true], recon_loss: ["Reconstruction term", true], vq_loss: ["Quantizer's terms", true],
+  normalized_mse: ["Test error", true], recon_loss: ["Reconstruction term", true], vq_loss: ["Quantizer's terms", true],
   codes: ["Codes in use", false], perplexity: ["Perplexity", false], z_length: ["Mean ‖z_e‖", true],
 };
 const STYLE = `
@@ -78,6 +78,7 @@ export function mount(root, lab = {}) {
   const say = lab.say ?? ((text) => (spoken.textContent = text));
   const spoken = make("p", { class: "spoken", role: "status" }), said = make("p", { class: "said" });
   const runs = [], selects = {}, data = {};
+  let count = 0; // of all runs; a number is not used again
   const form = make("div", { class: "fields", role: "group", "aria-label": "Settings of the next run" });
   for (const [name, [label, choices]] of Object.entries(FIELDS)) {
     const pairs = Array.isArray(choices) ? choices.map((value) => [value, value]) : Object.entries(choices);
@@ -88,7 +89,9 @@ export function mount(root, lab = {}) {
   const measure = make("select", { "aria-label": "Chart", on: { change: draw } }, ...Object.entries(MEASURES).map(([value, [text]]) => make("option", { value, text })));
   const chart = make("div"), shown = make("div", { class: "runs" });
   root.classList.add("vq-train");
-  root.append(make("style", { text: STYLE }), form, make("div", { class: "controls" }, train, make("label", { text: "Chart" }, measure)), said, chart, shown);
+  root.append(make("style", { text: STYLE }), make("p", { text: "A small VQ-VAE learns here, in your browser. Choose settings and press Train; up to four runs stand side by side." }), form, make("div", { class: "controls" }, train, make("label", { text: "Chart" }, measure)), said, chart, shown,
+    make("p", { class: "hint", text: "Test error: the share of the variance that is lost; a constant gray has 1. Quantizer's terms: the two squared distances between vectors and codes, the second times β. " +
+      "Perplexity: how many equally frequent codes are used as evenly. ‖z_e‖: the length of the encoder's vectors." }));
   if (!lab.say) root.append(spoken);
   const chosen = () => Object.fromEntries(Object.keys(FIELDS).map((name) => [name, Array.isArray(FIELDS[name][1]) ? Number(selects[name].value) : selects[name].value]));
   const choose = (settings) => Object.entries(settings).forEach(([name, value]) => (selects[name].value = value));
@@ -123,13 +126,13 @@ export function mount(root, lab = {}) {
   }
 
   function card(settings, sheets) {
-    const place = [0, 1, 2, 3].find((n) => !runs.some((run) => run.place === n)), name = `Run ${place + 1}`;
+    const place = [0, 1, 2, 3].find((n) => !runs.some((run) => run.place === n)), name = `Run ${++count}`;
     const worker = new Worker(new URL("./train_worker.js", import.meta.url), { type: "module" });
     const different = Object.entries(settings).filter(([key, value]) => ["num_embeddings", "commitment_cost", "rule"].includes(key) || value !== START[key]);
     const about = different.map(([key, value]) => `${FIELDS[key][0]} ${FIELDS[key][1][value] && !Array.isArray(FIELDS[key][1]) ? FIELDS[key][1][value] : value}`).join(", ");
     const numbers = make("dl"), trouble = make("p", { class: "trouble" });
     const redrawn = make("canvas", { role: "img" }), sheet = make("canvas", { role: "img" });
-    const run = { place, settings, history: [], times: [], going: false, worker };
+    const run = { place, name, settings, history: [], times: [], going: false, worker };
     const pause = button("Pause", () => go(!run.going));
     const step = button("Step", () => {
       go(false);
@@ -147,6 +150,7 @@ export function mount(root, lab = {}) {
 
     function go(on) {
       run.going = on;
+      if (on) said.textContent = "";
       pause.textContent = on ? "Pause" : "Go on";
       worker.postMessage({ go: on });
     }
@@ -166,7 +170,7 @@ export function mount(root, lab = {}) {
       train.focus();
     }
     worker.onerror = (event) => (trouble.textContent = event.message ?? "The run's thread has ended.");
-    worker.onmessage = ({ data: { entry, shown: seen, troubles, ended, done, ms, error, kept } }) => {
+    worker.onmessage = ({ data: { entry, shown: seen, troubles, ended, done, ms, error, kept, meanPicture } }) => {
       if (error) trouble.textContent = error;
       if (kept) lab.use(name, kept.about, kept.tensors);
       if (!entry) return;
@@ -178,13 +182,13 @@ export function mount(root, lab = {}) {
       numbers.replaceChildren(...Object.entries(values).flatMap(([key, value]) => [make("dt", { text: key }), make("dd", { text: value })]));
       trouble.replaceChildren(...troubles.map((key) => {
         const [sentence, page, section] = TROUBLE[key];
-        return make("span", { text: `${sentence} ` }, make("a", { href: new URL(`${page}.html#${section}`, location.href), text: "Why?" }), " ");
+        return make("span", { text: `${sentence.replace("{}", short(meanPicture))} ` }, make("a", { href: new URL(`${page}.html#${section}`, location.href), text: "Why?" }), " ");
       }));
       tiles(redrawn, Uint8Array.from([...seen.originals, ...seen.pictures]), 28, seen.originals.length / 784);
       tiles(sheet, seen.sheet, 4, settings.num_embeddings > 128 ? 32 : 16);
       redrawn.setAttribute("aria-label", `${name}: eight test images, and below them their reconstructions after ${entry.step} steps`);
       sheet.setAttribute("aria-label", `${name}: what each of the ${settings.num_embeddings} codes draws`);
-      const named = troubles.map((key) => TROUBLE[key][0]).join(" "), quarter = Math.floor((4 * entry.step) / settings.steps);
+      const named = troubles.map((key) => TROUBLE[key][0].replace(", {}", "")).join(" "), quarter = Math.floor((4 * entry.step) / settings.steps);
       if (quarter !== run.said || named !== run.named)
         say(`${name}, step ${entry.step}: test error ${short(entry.normalized_mse)}, ${entry.codes} of ${settings.num_embeddings} codes in use. ${named}`);
       [run.said, run.named] = [quarter, named];
@@ -207,7 +211,7 @@ export function mount(root, lab = {}) {
       const share = (scale(value) - scale(low || (log ? high : 0))) / (scale(high) - scale(low || (log ? high : 0)) || 1);
       return `${(left + ((W - left - 6) * step) / most).toFixed(1)} ${(H - bottom - (H - bottom - 10) * share).toFixed(1)}`;
     };
-    const summary = lines.filter(([, points]) => points.length).map(([place, points]) => `run ${place + 1} ends at ${short(points.at(-1)[1])}`).join(", ");
+    const summary = lines.filter(([, points]) => points.length).map(([place, points]) => `${runs.find((run) => run.place === place).name} ends at ${short(points.at(-1)[1])}`).join(", ");
     chart.innerHTML = `<svg class="chart" role="img" viewBox="0 0 ${W} ${H}"><path class="axis" d="M${left} 6V${H - bottom}H${W - 4}"/>
       <text x="${left - 4}" y="16" text-anchor="end">${short(high)}</text><text x="${left - 4}" y="${H - bottom}" text-anchor="end">${short(low)}</text>
       <text x="${W - 4}" y="${H - 6}" text-anchor="end">step ${most}</text>${lines.map(([place, points]) => points.length &&
@@ -218,7 +222,10 @@ export function mount(root, lab = {}) {
   choose(settingsFrom(location.hash));
   addEventListener("resize", draw);
   addEventListener("hashchange", () => location.hash.startsWith("#train") && choose(settingsFrom(location.hash)));
-  const stop = () => runs.forEach((run) => run.pause());
+  const stop = () => {
+    if (runs.some((run) => run.going)) said.textContent = "Training was paused when you left. Go on starts it again.";
+    runs.forEach((run) => run.pause());
+  };
   document.addEventListener("visibilitychange", () => document.hidden && stop());
   return { show() {}, stop, runs };
 }

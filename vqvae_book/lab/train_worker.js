@@ -15,7 +15,7 @@ function report() {
   history.push(entry);
   const { config, meanPicture, done } = run, named = troubles(history, { ...config, meanPicture });
   if (named.includes("finite")) going = false;
-  postMessage({ entry, shown: run.show(), troubles: named, done, ms: last, ended: done || named.includes("finite") });
+  postMessage({ entry, shown: run.show(), troubles: named, done, ms: last, meanPicture, ended: done || named.includes("finite") });
 }
 
 function advance() {

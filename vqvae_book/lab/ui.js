@@ -38,6 +38,7 @@ export function radios(legend, name, values, chosen, act) {
   return element("fieldset", {}, element("legend", { text: legend }), ...choices);
 }
 
+export const inked = (image) => image?.some((value) => value > 0.1);
 export const mse = (a, b) => a.reduce((sum, value, i) => sum + (value - b[i]) ** 2, 0) / a.length;
 export const decimal = (value) => value.toFixed(4).replace(/^0/, "");
 export const picture = (label) => element("canvas", { role: "img", "aria-label": label, width: WIDTH, height: WIDTH });

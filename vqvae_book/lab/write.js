@@ -1,6 +1,6 @@
 // Let the prior write: codes fall one by one, in reading order, and the decoder draws what there is.
 import { CELLS, PIXELS, SIDE } from "./models.js";
-import { CodeGrid, button, element, figure, inkOn, paintGray, picture, range } from "./ui.js";
+import { CodeGrid, button, element, figure, inkOn, inked, paintGray, picture, range } from "./ui.js";
 
 const SHOWN = 8; // codes whose bars are shown
 const PAUSE = 90; // milliseconds between codes
@@ -24,9 +24,10 @@ export function mount(root, lab) {
     await step(true);
   })), button("Write all", guarded(finish))];
   const redraw = button("Redraw from here", guarded(() => restart(grid.selected ?? 0)));
-  const complete = button("Complete your drawing", guarded(completeDrawing));
+  const complete = button("Complete your drawing", guarded(completeDrawing)), told = element("p", { class: "hint" });
 
   label.value = settings.label;
+  redraw.disabled = true; // until a cell is chosen
 
   // The picture of the codes so far: the rest is empty paper.
   async function show() {
@@ -101,6 +102,7 @@ export function mount(root, lab) {
   async function restart(from) {
     pause();
     if (from < at) seed.value = settings.seed += 1;
+    if (from === 0) told.textContent = "";
     at = Math.min(at, from);
     codes = codes.map((code, p) => (p < at ? code : null));
     bits = bits.slice(0, at);
@@ -114,6 +116,7 @@ export function mount(root, lab) {
   }
 
   function choose(p) {
+    redraw.disabled = false;
     if (p < at) said.textContent = `Code ${codes[p]}, ${place(p)}: ${bits[p].toFixed(1)} bits.`;
     lab.say(grid.cells[p].ariaLabel);
   }
@@ -128,7 +131,9 @@ export function mount(root, lab) {
     at = given.length;
     await show();
     await look();
-    lab.say(`The upper four rows are yours; the class is ${settings.label}.`);
+    told.textContent = `The upper four rows are yours. The prior writes the rest, as the digit ${settings.label}, which suits them best.`;
+    lab.say(told.textContent);
+    run();
   }
 
   root.append(
@@ -137,21 +142,20 @@ export function mount(root, lab) {
       range("Temperature", { min: 0.1, max: 2, step: 0.1, value: 1, show: (value) => value.toFixed(1) }, (temperature) => set({ temperature })),
       range("Top-p", { min: 0.05, max: 1, step: 0.05, value: 1, show: (value) => value.toFixed(2) }, (topP) => set({ topP }))),
     element("div", { class: "controls" }, play, one, all, button("Start again", guarded(() => restart(0))), redraw, complete),
-    element("div", { class: "squares three" }, figure("codes, in reading order", grid.element), figure("drawn from the codes so far", drawn),
+    element("div", { class: "squares three" }, figure("codes, in reading order", grid.element, "codes"), figure("drawn from the codes so far", drawn),
       element("div", { class: "wide" }, heading, bars)),
-    said,
+    said, told,
   );
   grid.show(codes, colors, new Map([[0, "next"]]));
   paintGray(drawn, new Float32Array(PIXELS));
   heading.textContent = "Press Play, or Step for one code.";
   return {
     async show() {
-      complete.disabled = !state.image;
-      complete.title = state.image ? "" : "Draw something first, under Draw and encode.";
-      if (!state.complete || !state.image) return;
+      complete.disabled = !inked(state.image);
+      complete.title = complete.disabled ? "Draw something first, under Draw and encode." : "";
+      if (state.complete && complete.disabled) said.textContent = complete.title;
+      else if (state.complete) await completeDrawing();
       state.complete = false;
-      await completeDrawing();
-      run();
     },
     stop: pause,
   };
