@@ -11,6 +11,7 @@ from vqvae_book import claims, evidence
 WORSE = {K: {0.25: [1, 1, 1], 2: [1.1, 1.2, 1.3]} for K in (4, 16, 64)}  # in all of nine pairs
 EVEN = WORSE | {16: {0.25: [2, 2, 2], 2: [1, 1, 1]}}
 USED, UNUSED = [9.0, 8, 7], [0.1, 0.2, 0.0]
+REST = {"a": True, "b": True}
 SIZES, ERRORS = (100, 50), ([1.0, 1], [2.0, 2])
 
 # For each claim: arguments, how the verdict begins, and arguments of which it must begin otherwise.
@@ -56,9 +57,14 @@ TURNS = {
         (({"a": USED, "b": UNUSED},) * 3, "depends on who learns first: used with a", ({"a": USED},) * 3, "holds"),
     ],
     "latent_collapses": [
-        (({"a": UNUSED},) * 3, "holds with a", ({"a": USED},) * 3, "does not hold"),
-        (({"a": UNUSED, "b": USED},) * 3, "depends on who learns first: not with b", ({"a": UNUSED},) * 3, "holds"),
-        (({"a": USED}, {"a": [1.0]}, {"a": [3.0]}), "not decided; not decided with a", ({"a": USED},) * 3, "does not"),
+        ((*({"a": UNUSED},) * 2, REST), "holds with a", (*({"a": USED},) * 2, REST), "does not hold"),
+        (
+            (*({"a": UNUSED, "b": USED},) * 2, REST),
+            "depends on who learns first: not with b",
+            (*({"a": UNUSED, "b": USED},) * 2, REST | {"b": False}),
+            "holds with a; not decided with b",
+        ),
+        ((*({"a": USED},) * 2, {"a": False}), "not decided; not decided", (*({"a": USED},) * 2, REST), "does not"),
     ],
 }
 
@@ -128,7 +134,23 @@ def test_what_a_swap_costs_is_read_by_who_learns_first():
     found = {number: evidence.collapse([stored], "vq", number) for number in ("swap", "saved", "rate")}
     assert found["swap"] == {"decoder first": [4.0], "together": [4.0]} and found["saved"]["together"] == [5.0]
     assert found["rate"] == {"decoder first": [2], "together": [3.0]}
-    assert evidence.collapse([stored], "vq", "rate", ", head start") == {}
+    assert evidence.collapse([stored], "gaussian", "rate") == {}
+
+
+@pytest.mark.parametrize(
+    ("rates", "rests"),
+    [
+        ([9.0] * 8 + [5, 5, 4.6, 4.6], True),
+        ([9.0] * 8 + [5, 5, 4.4, 4.4], False),
+        ([1.0] * 8 + [0.3, 0.3, 0.21, 0.21], True),
+    ],
+)
+def test_a_rate_is_at_rest_when_its_last_sixths_are_alike_in_every_study(rates, rests):
+    key = "gaussian, neither"
+    still, moved = (SimpleNamespace(history={key: [], f"{key}, rate": of}) for of in ([3.0] * 12, rates))
+    assert evidence.at_rest([still, moved], "gaussian") == {"together": rests}
+    assert evidence.at_rest([still, SimpleNamespace(history={key: []})], "gaussian") == {"together": False}
+    assert evidence.at_rest([still], "vq") == {}
 
 
 def test_a_sweep_is_cut_to_a_range_of_beta():

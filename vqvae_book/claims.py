@@ -276,25 +276,21 @@ def codes_are_used(
 
 
 def latent_collapses(
-    swaps: Mapping[str, Seeds], rates: Mapping[str, Seeds], began: Mapping[str, Seeds]
+    swaps: Mapping[str, Seeds], rates: Mapping[str, Seeds], resting: Mapping[str, bool]
 ) -> Claim:
-    """Judge by what a swap of latents costs, and by the KL at the end and before."""
+    """Judge by what a swap of latents costs, where the KL has come to rest."""
     dead = [word for word in swaps if latent_usage(swaps[word]) == "collapsed"]
     left = [word for word in swaps if word not in dead]
-    fell = {w: fmean(rates[w]) / fmean(began[w]) for w in left if w in began}
-    fading = [word for word, share in fell.items() if share < 0.5]  # it may go on
-    alive = [word for word in left if word not in fading]
+    moving = [word for word in left if not resting[word]]
+    alive = [word for word in left if resting[word]]
     answers = {
         (True, True): f"depends on who learns first: not with {listed(alive, 'or')}",
         (True, False): f"holds with {listed(dead)}",
         (False, True): verdict(False),
         (False, False): verdict(None),
     }
-    answer = answers[bool(dead), bool(alive)] + "".join(
-        f"; not decided with {word}, where the rate fell from {fmean(began[word]):.0f} "
-        f"to {fmean(rates[word]):.1f} nats and may still be falling"
-        for word in fading
-    )
+    open_ = f"; not decided with {listed(moving)}, where the rate was not seen at rest"
+    answer = answers[bool(dead), bool(alive)] + either(bool(moving), open_, "")
     columns = {"nats lost by the swap": swaps, "KL in nats": rates}
     return Claim(
         "A VAE's latent collapses under a powerful decoder.",

@@ -126,19 +126,42 @@ def _by_seed(studies: Sequence[Result], price: str) -> dict[int, float]:
 
 
 def collapse(
-    studies: Sequence[Result], kind: str, number: str, start: str = ""
+    studies: Sequence[Result], kind: str, number: str
 ) -> dict[str, list[float]]:
     """Return a number of the studies of collapse: who learns first -> one per seed.
 
     ``kind``: "vq" or "gaussian". ``number``: "rate", "swap" for what a swap of latents
-    loses, "saved" for what the latent saves. ``start``: ", head start" for that moment.
+    loses, "saved" for what the latent saves.
     """
     found = {}
     for word, first in FIRSTS.items():
-        key = f"{kind}, {first}{start}"
+        key = f"{kind}, {first}"
         if all(key in study.numbers for study in studies):
             found[word] = [_nats(study.numbers, key, number) for study in studies]
     return found
+
+
+def at_rest(studies: Sequence[Result], kind: str) -> dict[str, bool]:
+    """Return whether every study saw the rate at rest: who learns first -> answer.
+
+    At rest: its means over the last two sixths of training differ by at most a tenth
+    of the earlier one, or a tenth of a nat. A study without the rate's course saw none.
+    """
+    found = {}
+    for word, first in FIRSTS.items():
+        key = f"{kind}, {first}"
+        if all(key in study.history for study in studies):
+            rates = [study.history.get(f"{key}, rate", []) for study in studies]
+            found[word] = all(map(_still, rates))
+    return found
+
+
+def _still(rates: Sequence[float]) -> bool:
+    if not rates:
+        return False
+    part = max(1, len(rates) // 6)
+    earlier, later = fmean(rates[-2 * part : -part]), fmean(rates[-part:])
+    return abs(later - earlier) <= max(earlier, 1.0) / 10
 
 
 def _nats(stored: Mapping, key: str, number: str) -> float:

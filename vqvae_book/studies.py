@@ -25,7 +25,7 @@ from vqvae_lib.metrics import collect_indices, mse, rate, usage_counts
 from vqvae_lib.model import VQVAE
 from vqvae_lib.prior import PixelCNN, PriorConfig, create_code_loader
 from vqvae_lib.trainer import Trainer
-from vqvae_lib.vae import VAE, VAEConfig
+from vqvae_lib.vae import VAE, VAEConfig, reparameterize
 
 from . import sample_quality as quality
 from .cache import load_or_train
@@ -70,15 +70,14 @@ def studies() -> dict[str, Experiment]:
         for K in SIZES:
             config = replace(base, num_embeddings=K)
             add(f"prior-K{K:04d}", prior, K=K, prior=config, steps=usual)
-            if K in (16, 32):
-                steps = usual | {"prior": 3748}
-                add(f"longer-K{K:04d}", bits, K=K, prior=config, steps=steps)
         # Dropout against learning by heart, and codes at two prices.
         config = replace(base, num_embeddings=16, dropout=0.1)
         steps, shares = {"model": 2808, "prior": 7496}, [0.5, 1.0]
         add("best-K0016", best, K=16, prior=config, steps=steps, shares=shares)
-        config = replace(base, num_embeddings=32, num_classes=10)
-        steps = usual | {"prior": 3748}
+        # More steps, and as many with the class: what does each do?
+        config, steps = replace(base, num_embeddings=32), usual | {"prior": 3748}
+        add("longer-K0032", longer, K=32, prior=config, steps=steps)
+        config = replace(config, num_classes=10)
         add("classes-K0032", classes, K=32, prior=config, steps=steps)
         for s2 in VARIANCES:
             config = replace(base, num_embeddings=8, lr=2e-3)
@@ -213,11 +212,16 @@ def prior(K: int, seed: int, steps: Steps, prior: PriorConfig) -> Parts:
     return parts(numbers, {name: images[:SHOWN] for name, images in pictures.items()})
 
 
-def bits(K: int, seed: int, steps: Steps, prior: PriorConfig) -> Parts:
-    """Price codes under a learned prior, nothing drawn."""
+def longer(K: int, seed: int, steps: Steps, prior: PriorConfig) -> Parts:
+    """Price and sample codes under a prior that trained for longer."""
     model, trainer = fitted(prior, K, steps)
-    error = mse(data()[1].floats(), redrawn(model, data()[1]))
-    return parts({"MSE": error, **prices(trainer, model)})
+    samples = in_parts(model.decode, trainer.model.sample(DRAWN, 7, 7, seed=seed))
+    numbers = {
+        "MSE": mse(data()[1].floats(), redrawn(model, data()[1])),
+        **prices(trainer, model),
+        **scores({"samples": samples}),
+    }
+    return parts(numbers)
 
 
 def best(K: int, seed: int, steps: Steps, prior: PriorConfig, shares: list) -> Parts:
@@ -304,9 +308,13 @@ def vae(
     trainer.fit(BatchLoader(train, vae.batch_size, **options), steps=steps["model"])
     model, found = trainer.model.eval(), trainer.evaluate(BatchLoader(test, 500))
     learned = trained(LatentPrior(prior, vae.latent_dim), prior, model, steps)
+    mean, log_variance = in_parts(model.encode, test.floats()).chunk(2, dim=1)
+    with seeded(seed):
+        drawn = reparameterize(mean, log_variance)
     generator = torch.Generator().manual_seed(seed)
     latents = {
-        "reconstructions": in_parts(model.encode, test.floats()).chunk(2, dim=1)[0],
+        "reconstructions": drawn,
+        "means": mean,
         "samples": learned.model.sample(DRAWN, 7, 7, seed=seed),
         "standard samples": torch.randn(
             DRAWN, vae.latent_dim, 7, 7, generator=generator
@@ -315,12 +323,13 @@ def vae(
     pictures = {name: in_parts(model.decode, z) for name, z in latents.items()}
     numbers = {
         "MSE": found["mse"],
-        "MSE at the mean": mse(test.floats(), pictures["reconstructions"]),
+        "MSE at the mean": mse(test.floats(), pictures["means"]),
         "KL bits": found["rate"],
         "active": found["active"],
         "prior bits": prices(learned, model)["prior bits"],
     }
-    pictures["reconstructions"] = pictures["reconstructions"][halves()[1]]
+    for name in ("reconstructions", "means"):
+        pictures[name] = pictures[name][halves()[1]]
     shown = {name: pictures[name][:SHOWN] for name in ("samples", "standard samples")}
     return parts({**numbers, **scores(pictures)}, shown)
 
