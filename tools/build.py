@@ -39,6 +39,7 @@ BOOK = EXECUTED / "book"
 MOST_WORKERS = 4  # each holds a kernel of about 2 GB
 # Without the check of a kind of address that no setting has: its grammars take a fifth of a small build's time.
 JUPYTER_BOOK = "import sys; sys.modules['rfc3987_syntax'] = None; from jupyter_book.cli.main import main; main()"
+NO_KERNEL = "Kernel didn't respond"  # two that start at once may choose the same port
 TIMES = "<!-- times of chapters -->"  # in how_checked.ipynb
 WORDED = {"text/markdown", "text/plain"}  # what `say`, `table` and `source` leave
 
@@ -110,7 +111,10 @@ def run(path: Path) -> str:
     """Execute a notebook in place with nbmake, write into it how long that took; return what went wrong, or ""."""
     start = time.perf_counter()
     options = ["-q", "-p", "no:cacheprovider", "--nbmake", "--nbmake-timeout=600", "--overwrite"]
-    done = subprocess.run([sys.executable, "-m", "pytest", *options, path], capture_output=True, text=True, cwd=ROOT)
+    command = [sys.executable, "-m", "pytest", *options, path]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    if NO_KERNEL in done.stdout:
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     seconds, fault = time.perf_counter() - start, done.stdout + done.stderr if done.returncode else ""
     notebook = read(path)
     notebook.metadata.execution = {"seconds": seconds}
@@ -123,7 +127,7 @@ def execute(notebooks: list[Path], book: Path, fresh: bool) -> int:
     """Execute notebooks in `book`, all where `fresh`, else those without an up-to-date execution; an exit status."""
     prepare(book)
     started = {}  # what is to be executed, its source, and the code that it is to be executed with
-    for source in notebooks:
+    for source in sorted(notebooks, key=lambda path: -path.stat().st_size):  # the long ones first: cores end together
         target = book / source.relative_to(ROOT)
         if not fresh and target.exists() and read(target).metadata.get("execution", {}).get("key") == key(source):
             continue

@@ -209,6 +209,7 @@ def test_pictures_are_stepped_through_by_keyboard_and_mouse_and_nothing_moves(wa
     boxes, places = "all => JSON.stringify(all.map((one) => one.getBoundingClientRect()))", set()
 
     def expect_step(i: int) -> None:
+        watched.wait_for_selector(f".vq-steps img[alt='Frame {i}']")  # the first time, they are fetched
         assert (brightness(image), image.get_attribute("alt")) == (i, f"Frame {i}")
         assert slider.get_attribute("aria-valuetext") == watched.inner_text(".vq-steps .value") == f"{i} of 10"
         places.add(watched.locator(".vq-steps, .vq-steps *").evaluate_all(boxes))
