@@ -195,7 +195,7 @@ def test_a_page_once_read_needs_no_server_and_a_rebuilt_one_shows_at_once(page, 
     page.on("request", lambda request: asked.append(request.url))
     with chromium.serve(tmp_path) as address:
         page.goto(f"{address}/book/page.html")
-        pictures = page.get_attribute("[data-src]", "data-src").partition("?")[0]
+        pictures = page.get_attribute(".vq-explorer [data-src]", "data-src").partition("?")[0]
         page.evaluate(WAIT_FOR_CACHE, [pictures, True])  # the last but one of all that the page embeds
         page.evaluate("fetch('_static/lab/weights.bin')")  # as the lab does, when a model is first used
     assert not [url for url in asked if pictures in url]
