@@ -28,7 +28,7 @@ import { mount } from "./train_station.js"; window.station = mount(document.getE
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for script in LAB.glob("train*.js"):
+        for script in LAB.glob("*.js"):
             shutil.copyfile(script, folder / script.name)
         (folder / "index.html").write_text(PAGE, encoding="utf-8")
         data = "mnist" if train_sheet.write_sheet(folder) else "glyphs"
