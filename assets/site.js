@@ -25,13 +25,13 @@ document.addEventListener("copy", (event) => {
 });
 
 // What is wider than its place scrolls, by keyboard too. Each is asked when it comes near: before that, it has no layout.
-const near = new IntersectionObserver((seen) => {
+const scrollers = new IntersectionObserver((seen) => {
   const wide = seen.filter(({ isIntersecting, target }) => isIntersecting && target.scrollWidth > target.clientWidth);
   wide.forEach(({ target }) => (target.tabIndex = 0));
 }, { rootMargin: "50%" });
 window.addEventListener("load", () => {
   const blocks = "pre, div.math, .cell_output > .output, .cell_output:has(> img), .pst-scrollable-table-container";
-  document.querySelectorAll(blocks).forEach((block) => near.observe(block));
+  document.querySelectorAll(blocks).forEach((block) => scrollers.observe(block));
 });
 
 // sw.js keeps the page for when there is no network, with all that it embeds: also what has not come near yet.

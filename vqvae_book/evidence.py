@@ -157,9 +157,9 @@ def at_rest(studies: Sequence[Result], kind: str) -> dict[str, bool]:
 
 
 def _still(rates: Sequence[float]) -> bool:
-    if not rates:
+    part = len(rates) // 6
+    if part == 0:
         return False
-    part = max(1, len(rates) // 6)
     earlier, later = fmean(rates[-2 * part : -part]), fmean(rates[-part:])
     return abs(later - earlier) <= max(earlier, 1.0) / 10
 

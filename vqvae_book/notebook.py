@@ -50,6 +50,18 @@ def table(rows: Iterable[Mapping[str, Any]]) -> Markdown:
     return say("\n".join(f"| {' | '.join(line)} |" for line in lines))
 
 
+# What an embed's script of class "later" holds: in the page, or in a script that the
+# site's build has made of it (one can be had from a disk too), fetched when wanted.
+LATER = """const later = (root, found) => () => found ??= new Promise((done, fail) => {
+  const { dataset: { src }, text } = root.querySelector(".later");
+  if (!src) return done(JSON.parse(text));
+  const script = Object.assign(document.createElement("script"), { src });
+  script.onerror = () => fail(found = undefined); // to be asked for again
+  script.onload = () => done(script.later);
+  document.head.append(script);
+});"""
+
+
 def embed(module: str, *name: str, **values: Any) -> HTML:
     """Show ``x.html``, which lies beside the module ``x.py``, with values filled in.
 
@@ -62,6 +74,7 @@ def embed(module: str, *name: str, **values: Any) -> HTML:
     page = Path(module).with_suffix(".html")
     _embedded[page.stem] += 1
     values["ID"] = "-".join(["vq", page.stem, *name, str(_embedded[page.stem])])
+    values["LATER"] = LATER
 
     def fill(found: re.Match) -> str:
         if isinstance(value := values[found[1]], str):

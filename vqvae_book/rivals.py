@@ -53,7 +53,7 @@ METHODS: dict[str, tuple[dict[str, Any], tuple[dict[str, Any], ...]]] = {
     ),
     "grouped": ({"quantizer": "grouped", "num_codebooks": 2}, BETAS),
 }
-TRANSFORMED = ("vq", "fsq", "residual")  # whose codes a transformer models, too
+TRANSFORMED = {"vq": SEEDS, "fsq": SEEDS[:1], "residual": SEEDS[:1]}  # and seeds
 
 
 def settings(method: str, bits: int) -> list[dict[str, Any]]:
@@ -87,12 +87,13 @@ def rivals() -> dict[str, Experiment]:
     found: dict[str, Experiment] = {}
 
     def add(name: str, make: Callable[..., Parts], **choices: Any) -> None:
-        told = choices | {"seed": choices.get("seed", SEARCH_SEED)}
         make = functools.partial(make, **choices)
-        found[f"rival-{name}-seed{told['seed']}"] = Experiment(STUDIES, told, make)
+        name = f"rival-{name}-seed{choices['seed']}"
+        found[name] = Experiment(STUDIES, choices, make)
 
     for bits, method in itertools.product(SEARCHED, METHODS):
-        add(f"search-{method}-b{bits:02d}", search, method=method, bits=bits, steps=468)
+        given = {"method": method, "bits": bits, "steps": 468, "seed": SEARCH_SEED}
+        add(f"search-{method}-b{bits:02d}", search, **given)
     for seed, bits, method in itertools.product(SEEDS, BITS, METHODS):
         fields = best(method, bits)
         if fields is None:
@@ -100,11 +101,7 @@ def rivals() -> dict[str, Experiment]:
         steps = {"model": 1404} | ({"prior": 1874} if bits in SEARCHED else {})
         given = {"fields": fields, "steps": steps, "seed": seed}
         add(f"{method}-b{bits:02d}", rival, **given)
-        if (
-            bits == 10
-            and method in TRANSFORMED
-            and seed in SEEDS[: 3 if method == "vq" else 1]
-        ):
+        if bits == 10 and seed in TRANSFORMED.get(method, ()):
             add(f"transformer-{method}-b{bits:02d}", transformer, **given)
     return found
 
@@ -114,18 +111,16 @@ def config_of(fields: dict[str, Any], seed: int) -> VQVAEConfig:
     return VQVAEConfig(seed=seed, device="cpu", **fields)
 
 
-def search(method: str, bits: int, steps: int) -> Parts:
+def search(method: str, bits: int, steps: int, seed: int) -> Parts:
     """Train each of six settings on part of the training images, judge on the rest."""
-    train = studies.data()[0]
-    kept, errors = len(train) * 5 // 6, []
+    train, errors = studies.data()[0], []
+    kept = len(train) * 5 // 6
+    parts = train.subset(slice(0, kept)), train.subset(slice(kept, None))
     for fields in settings(method, bits):
-        config = config_of(fields, SEARCH_SEED)
+        config = config_of(fields, seed)
         trainer = VQVAETrainer(config)
-        parts = [train.subset(slice(0, kept)), train.subset(slice(kept, None))]
-        fit, judge = (
-            create_dataloader(config, dataset=part, train=part is parts[0])
-            for part in parts
-        )
+        fit = create_dataloader(config, dataset=parts[0])
+        judge = create_dataloader(config, dataset=parts[1], train=False)
         try:
             trainer.fit(fit, steps=steps)
             errors.append(trainer.evaluate(judge)["recon_loss"])
@@ -145,7 +140,6 @@ class OneBook:
         self.model, self.n, self.K = model, n, model.vq.num_embeddings
 
     def parameters(self) -> Any:
-        """Return the model's parameters."""
         return self.model.parameters()
 
     def encode(self, x: Tensor) -> Tensor:
@@ -164,7 +158,7 @@ class OneBook:
         return self.model.decode(codes)
 
 
-def trained(
+def trained_model(
     fields: dict[str, Any], steps: Steps, seed: int
 ) -> tuple[VQVAETrainer, float]:
     """Train a model; return its trainer and the median of seconds per step."""
@@ -185,7 +179,7 @@ def trained(
 def rival(fields: dict[str, Any], steps: Steps, seed: int) -> Parts:
     """Measure error, use, bits under a learned prior, and samples of one method."""
     test = studies.data()[1]
-    trainer, seconds = trained(fields, steps, seed)
+    trainer, seconds = trained_model(fields, steps, seed)
     n, K = fields.get("num_codebooks", 1), fields["num_embeddings"]
     model = OneBook(trainer.model, n)
     codes = collect_indices(trainer.model, BatchLoader(test, 500))
@@ -208,7 +202,7 @@ def rival(fields: dict[str, Any], steps: Steps, seed: int) -> Parts:
 
 def transformer(fields: dict[str, Any], steps: Steps, seed: int) -> Parts:
     """Price and sample the codes of one method under a transformer."""
-    trainer, _ = trained(fields, steps, seed)
+    trainer, _ = trained_model(fields, steps, seed)
     n, model = fields.get("num_codebooks", 1), trainer.model
     config = TransformerConfig(
         num_embeddings=fields["num_embeddings"], depth=n, seed=seed, device="cpu"

@@ -79,7 +79,7 @@ export function mount(root, lab) {
   }
 
   const go = lab.open ? [button("Edit these codes", () => lab.open("edit")), button("Let the prior complete it", () => {
-      state.complete = true; // where there is a drawing
+      state.complete = true;
       lab.open("write");
     })] : [];
   root.append(

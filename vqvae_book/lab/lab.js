@@ -57,7 +57,6 @@ class Lab {
     this.own.set(name, tensors);
     this.worker?.postMessage({ method: "keep", given: [name, tensors] });
     this.listed.models[name] = about;
-    for (const [choice, of] of this.names) if (of === name) this.names.delete(choice); // an earlier run in its place
     this.names.set(`${name}, ${about.K}`, name);
     this.state.chosen = `${name}, ${about.K}`;
   }

@@ -180,15 +180,16 @@ export function mount(root, lab = {}) {
       for (const [key, [label]] of Object.entries(MEASURES)) values[label] = short(entry[key]);
       values["Codes in use"] += ` of ${settings.num_embeddings}`;
       numbers.replaceChildren(...Object.entries(values).flatMap(([key, value]) => [make("dt", { text: key }), make("dd", { text: value })]));
+      const words = (key) => TROUBLE[key][0].replace("{}", short(meanPicture));
       trouble.replaceChildren(...troubles.map((key) => {
-        const [sentence, page, section] = TROUBLE[key];
-        return make("span", { text: `${sentence.replace("{}", short(meanPicture))} ` }, make("a", { href: new URL(`${page}.html#${section}`, location.href), text: "Why?" }), " ");
+        const [, page, section] = TROUBLE[key];
+        return make("span", { text: `${words(key)} ` }, make("a", { href: new URL(`${page}.html#${section}`, location.href), text: "Why?" }), " ");
       }));
       tiles(redrawn, Uint8Array.from([...seen.originals, ...seen.pictures]), 28, seen.originals.length / 784);
       tiles(sheet, seen.sheet, 4, settings.num_embeddings > 128 ? 32 : 16);
       redrawn.setAttribute("aria-label", `${name}: eight test images, and below them their reconstructions after ${entry.step} steps`);
       sheet.setAttribute("aria-label", `${name}: what each of the ${settings.num_embeddings} codes draws`);
-      const named = troubles.map((key) => TROUBLE[key][0].replace(", {}", "")).join(" "), quarter = Math.floor((4 * entry.step) / settings.steps);
+      const named = troubles.map(words).join(" "), quarter = Math.floor((4 * entry.step) / settings.steps);
       if (quarter !== run.said || named !== run.named)
         say(`${name}, step ${entry.step}: test error ${short(entry.normalized_mse)}, ${entry.codes} of ${settings.num_embeddings} codes in use. ${named}`);
       [run.said, run.named] = [quarter, named];
@@ -202,7 +203,7 @@ export function mount(root, lab = {}) {
   /** The chosen measure of all runs, over steps. */
   function draw() {
     const key = measure.value, [label, log] = MEASURES[key], W = chart.clientWidth || 640, H = 220, left = 52, bottom = 24;
-    const lines = runs.map(({ place, history }) => [place, history.map((entry) => [entry.step, entry[key]]).filter(([, value]) => Number.isFinite(value) && (!log || value > 0))]);
+    const lines = runs.map(({ place, name, history }) => [{ place, name }, history.map((entry) => [entry.step, entry[key]]).filter(([, value]) => Number.isFinite(value) && (!log || value > 0))]);
     const all = lines.flatMap(([, points]) => points);
     if (!all.length) return chart.replaceChildren();
     const scale = log ? Math.log : (value) => value, most = Math.max(...runs.map((run) => run.settings.steps));
@@ -211,10 +212,10 @@ export function mount(root, lab = {}) {
       const share = (scale(value) - scale(low || (log ? high : 0))) / (scale(high) - scale(low || (log ? high : 0)) || 1);
       return `${(left + ((W - left - 6) * step) / most).toFixed(1)} ${(H - bottom - (H - bottom - 10) * share).toFixed(1)}`;
     };
-    const summary = lines.filter(([, points]) => points.length).map(([place, points]) => `${runs.find((run) => run.place === place).name} ends at ${short(points.at(-1)[1])}`).join(", ");
+    const summary = lines.filter(([, points]) => points.length).map(([{ name }, points]) => `${name} ends at ${short(points.at(-1)[1])}`).join(", ");
     chart.innerHTML = `<svg class="chart" role="img" viewBox="0 0 ${W} ${H}"><path class="axis" d="M${left} 6V${H - bottom}H${W - 4}"/>
       <text x="${left - 4}" y="16" text-anchor="end">${short(high)}</text><text x="${left - 4}" y="${H - bottom}" text-anchor="end">${short(low)}</text>
-      <text x="${W - 4}" y="${H - 6}" text-anchor="end">step ${most}</text>${lines.map(([place, points]) => points.length &&
+      <text x="${W - 4}" y="${H - 6}" text-anchor="end">step ${most}</text>${lines.map(([{ place }, points]) => points.length &&
         `<path style="stroke: var(${COLORS[place]})" stroke-dasharray="${DASHES[place]}" d="M${points.map(at).join("L")}"/>`).join("")}</svg>`;
     chart.firstChild.setAttribute("aria-label", `${label} over steps${log ? ", logarithmic" : ""}: ${summary}`);
   }
