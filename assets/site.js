@@ -9,7 +9,7 @@ document.addEventListener("DOMContentLoaded", () => {
   sidebar?.setAttribute("aria-label", "Book");
 });
 
-// What is copied has its maths as TeX, not as the letters of its markup.
+// What is copied has its math as TeX, not as the letters of its markup.
 document.addEventListener("copy", (event) => {
   const copied = document.createElement("div");
   const selection = getSelection();

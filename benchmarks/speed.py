@@ -1,6 +1,6 @@
 """Speed and memory of the lookup, the quantizers and a whole training step, each against its peers; the prior alone.
 
-    python benchmarks/speed.py [--device cpu|cuda] [--only lookup|scaling|quantizer|step|prior]
+    python benchmarks/speed.py [--device cpu|cuda] [--only lookup|scaling|quantizer|step|prior|rivals]
 
 No time is a target by itself: each row is a ratio of medians from one run, measured in turn.
 """
@@ -8,6 +8,7 @@ No time is a target by itself: each row is a ratio of medians from one run, meas
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from measure import interleaved, peak_bytes, report
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision import datasets, transforms
 
+from vqvae_book.rivals import METHODS, settings
 from vqvae_lib import (
     VQVAE,
     BatchLoader,
@@ -29,6 +31,7 @@ from vqvae_lib import (
     PriorConfig,
     Trainer,
     VQVAEConfig,
+    VQVAETrainer,
     best_device,
     create_dataloader,
     data_root,
@@ -272,6 +275,18 @@ def prior(device: str) -> list[dict[str, Any]]:
     return [{"what": what, "ms": seconds * 1e3, "of the whole": seconds / whole} for what, seconds, whole in parts]
 
 
+def rivals(device: str) -> list[dict[str, Any]]:
+    """Rows: one training step with each quantizer of chapter 10, against the plain codebook, 2^10 codes nominally."""
+    count, times = 5, {}
+    for method in METHODS:
+        fields = settings(method, 10)[0]
+        config = VQVAEConfig(device=device, schedule="constant", **fields | {"lr": 1e-3})
+        trainer, loader = VQVAETrainer(config), create_dataloader(config, stand_in=False)
+        times[method] = functools.partial(trainer.fit, endless(loader), steps=count)
+    times = interleaved(times, seconds=60, device=device)
+    return [{"method": method, "ms": t / count * 1e3, "method / vq": t / times["vq"]} for method, t in times.items()]
+
+
 def endless(loader: DataLoader | BatchLoader) -> Iterator[Any]:
     """Pass over ``loader`` again and again.
 
@@ -281,7 +296,7 @@ def endless(loader: DataLoader | BatchLoader) -> Iterator[Any]:
         yield from loader
 
 
-SUITES = {"lookup": lookup, "scaling": scaling, "quantizer": quantizer, "step": step, "prior": prior}
+SUITES = {"lookup": lookup, "scaling": scaling, "quantizer": quantizer, "step": step, "prior": prior, "rivals": rivals}
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ WORSE = {K: {0.25: [1, 1, 1], 2: [1.1, 1.2, 1.3]} for K in (4, 16, 64)}  # in al
 EVEN = WORSE | {16: {0.25: [2, 2, 2], 2: [1, 1, 1]}}
 USED, UNUSED = [9.0, 8, 7], [0.1, 0.2, 0.0]
 REST = {"a": True, "b": True}
+LOW, HIGH = [1.0, 2], [3.0, 4]
 SIZES, ERRORS = (100, 50), ([1.0, 1], [2.0, 2])
 
 # For each claim: arguments, how the verdict begins, and arguments of which it must begin otherwise.
@@ -54,17 +55,40 @@ TURNS = {
     ],
     "codes_are_used": [
         (({"a": USED, "b": USED},) * 3, "holds in each", ({"a": UNUSED, "b": UNUSED},) * 3, "does not hold"),
-        (({"a": USED, "b": UNUSED},) * 3, "depends on who learns first: used with a", ({"a": USED},) * 3, "holds"),
+        (
+            ({"a": USED, "b": UNUSED},) * 3,
+            "depends on which part learns first: used with a",
+            ({"a": USED},) * 3,
+            "holds",
+        ),
     ],
     "latent_collapses": [
         ((*({"a": UNUSED},) * 2, REST), "holds with a", (*({"a": USED},) * 2, REST), "does not hold"),
         (
             (*({"a": UNUSED, "b": USED},) * 2, REST),
-            "depends on who learns first: not with b",
+            "depends on which part learns first: not with b",
             (*({"a": UNUSED, "b": USED},) * 2, REST | {"b": False}),
             "holds with a; not decided with b",
         ),
         ((*({"a": USED},) * 2, {"a": False}), "not decided; not decided", (*({"a": USED},) * 2, REST), "does not"),
+    ],
+    "grids_win_with_many_codes": [
+        (({6: LOW, 14: HIGH}, {6: HIGH, 14: LOW}), "holds", ({6: HIGH, 14: LOW}, {6: LOW, 14: HIGH}), "does not hold"),
+        (({6: LOW, 14: HIGH}, {6: LOW, 14: LOW}), "not decided", ({6: HIGH, 14: LOW}, {6: LOW, 14: LOW}), "does not"),
+    ],
+    "rotation_helps": [
+        (({6: HIGH}, {6: LOW}, {6: [0.5]}), "holds", ({6: LOW}, {6: LOW}, {6: [0.5]}), "does not hold"),
+        (
+            ({6: HIGH, 9: LOW}, {6: LOW, 9: LOW}, {6: [0.5]}),
+            "depends on the number of codes: lower with 2^6 codes and a tie with 2^9",
+            ({6: HIGH, 9: HIGH}, {6: LOW, 9: LOW}, {6: [0.5]}),
+            "holds",
+        ),
+    ],
+    "one_matrix_keeps_codes": [((9, [0.96, 1], [0.1]), "holds", (9, [0.95, 1], [0.1]), "does not hold")],
+    "stages_cost_a_prior_more": [
+        (({6: LOW}, {6: HIGH}), "holds", ({6: LOW}, {6: LOW}), "does not hold"),
+        (({6: LOW, 9: LOW}, {6: HIGH, 9: LOW}), "depends on", ({6: LOW, 9: LOW}, {6: HIGH, 9: HIGH}), "holds"),
     ],
 }
 

@@ -73,7 +73,7 @@ def write_tex(self: nodes.NodeVisitor, node: nodes.math | nodes.math_block) -> N
 
 
 def finish(app: Sphinx, exception: Exception | None) -> None:
-    """Set the maths of finished pages, and cut what they load to what they use; a fault of finish.js is the build's."""
+    """Set the math of finished pages, and cut what they load to what they use; a fault of finish.js is the build's."""
     if app.builder.format == "html" and not exception:
         for path in Path(app.outdir, "_images").glob("*.png"):  # as WebP the same pixels take a quarter less
             with Image.open(path) as picture:

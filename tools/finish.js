@@ -1,4 +1,4 @@
-// node finish.js SITE  book_site.py runs this on the pages that Sphinx has made. It sets their maths, and has them load
+// node finish.js SITE  book_site.py runs this on the pages that Sphinx has made. It sets their math, and has them load
 // one style sheet and one script, cut to what any page uses, with fonts of the letters that occur.
 const { createHash } = require("node:crypto");
 const { readFileSync, readdirSync, rmSync, writeFileSync } = require("node:fs");

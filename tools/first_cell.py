@@ -1,4 +1,4 @@
-# Set-up: brings in the book's library where it is missing, in Colab for example.
+# Setup: installs the book's library if it is missing, for example in Colab.
 import importlib.util
 import os
 import subprocess

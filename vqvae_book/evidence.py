@@ -16,7 +16,7 @@ from .verdicts import compared
 
 Groups = Mapping[float, Sequence[Result]]  # a setting -> its studies, one per seed
 NEAR = 2.0  # bits: lines between few points are off by as much
-FIRSTS = {  # who learns first, in words and in the studies of collapse
+FIRSTS = {  # which part learns first, in words and in the studies of collapse
     "decoder first": "the decoder",
     "together": "neither",
     "latent first": "the latent",
@@ -128,7 +128,7 @@ def _by_seed(studies: Sequence[Result], price: str) -> dict[int, float]:
 def collapse(
     studies: Sequence[Result], kind: str, number: str
 ) -> dict[str, list[float]]:
-    """Return a number of the studies of collapse: who learns first -> one per seed.
+    """Return a number of the studies of collapse: first part -> one per seed.
 
     ``kind``: "vq" or "gaussian". ``number``: "rate", "swap" for what a swap of latents
     loses, "saved" for what the latent saves.
@@ -142,7 +142,7 @@ def collapse(
 
 
 def at_rest(studies: Sequence[Result], kind: str) -> dict[str, bool]:
-    """Return whether every study saw the rate at rest: who learns first -> answer.
+    """Return whether every study saw the rate at rest: part that learns first -> it.
 
     At rest: its means over the last two sixths of training differ by at most a tenth
     of the earlier one, or a tenth of a nat. A study without the rate's course saw none.

@@ -1,11 +1,12 @@
 """Make the results that the chapters draw from, and check that they can be made again.
 
-    python -m vqvae_book.experiments [PREFIX]    make what is missing or out of date
-    python -m vqvae_book.experiments --list [P]  name what is missing or out of date
-    python -m vqvae_book.experiments --verify X  make X again and compare
+    python -m vqvae_book.experiments [PREFIX ...]  make what is missing or out of date
+    python -m vqvae_book.experiments --list [P ...]  name it
+    python -m vqvae_book.experiments --verify X      make X again and compare
 
 They need the real MNIST (VQVAE_DATA) and take minutes each. Two processes share the
-work with ... --list | xargs -n 1 -P 2 python -m vqvae_book.experiments
+work with ... --list | xargs -n 9 -P 2 python -m vqvae_book.experiments, each for nine
+experiments, that use one classifier.
 """
 
 from __future__ import annotations
@@ -104,14 +105,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Read the command line and do what it asks."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "prefix", nargs="?", default="", help="only names that begin so"
+        "prefix", nargs="*", default=[""], help="only names that begin so"
     )
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--verify", metavar="NAME", choices=experiments())
     asked, known = parser.parse_args(arguments), experiments()
     if asked.verify:
         return verify(asked.verify, known[asked.verify])
-    wanted = {n: known[n] for n in known if n.startswith(asked.prefix)}
+    wanted = {n: known[n] for n in known if n.startswith(tuple(asked.prefix))}
     for i, (name, experiment) in enumerate(wanted.items(), 1):
         if up_to_date(name, experiment):  # or another process has made it by now
             continue

@@ -33,7 +33,7 @@ def source(*things: Callable | type) -> Markdown:
 
 
 def say(text: str) -> Markdown:
-    """Show Markdown that the run made; without maths, which Colab would not set."""
+    """Show Markdown that the run made; without math, which Colab would not set."""
     from IPython.display import Markdown  # only there when a notebook runs
 
     return Markdown(textwrap.dedent(text).strip())

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import functools
 import itertools
-import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -26,7 +25,8 @@ from vqvae_lib.transformer import TransformerConfig, TransformerPrior
 from vqvae_lib.vqvae_trainer import VQVAETrainer
 
 from . import studies
-from .results import STUDIES, stored_studies
+from .cache import load_or_train
+from .results import STUDIES, Result, stored_studies
 from .studies import DRAWN, SEEDS, SHOWN, Experiment, Parts, Steps, in_parts
 
 BITS = (6, 10, 14)  # per position, nominal; of 14 no prior is fitted
@@ -80,6 +80,12 @@ def best(method: str, bits: int) -> dict[str, Any] | None:
         return None
     errors = done[0].numbers["MSE of each"]
     return settings(method, bits)[errors.index(min(errors))]
+
+
+def stored(method: str, bits: Iterable[int] = BITS) -> dict[int, list[Result]]:
+    """Return bits -> results, where those of all seeds are stored."""
+    found = {b: stored_studies(f"rival-{method}-b{b:02d}-seed") for b in bits}
+    return {b: runs for b, runs in found.items() if len(runs) == len(SEEDS)}
 
 
 def rivals() -> dict[str, Experiment]:
@@ -158,28 +164,19 @@ class OneBook:
         return self.model.decode(codes)
 
 
-def trained_model(
-    fields: dict[str, Any], steps: Steps, seed: int
-) -> tuple[VQVAETrainer, float]:
-    """Train a model; return its trainer and the median of seconds per step."""
-    config, times = config_of(fields, seed), []
+def trained_model(fields: dict[str, Any], steps: Steps, seed: int) -> VQVAETrainer:
+    """Return a trainer of a trained model, which the cache may have."""
+    config = config_of(fields, seed)
     loader = create_dataloader(config, dataset=studies.data()[0])
-    trainer, last = VQVAETrainer(config), time.perf_counter()
-
-    def look(trainer: Trainer) -> None:
-        nonlocal last
-        times.append((time.perf_counter() - last) / 20)
-        last = time.perf_counter()
-
-    trainer.fit(loader, steps=steps["model"], window=20, callback=look)
+    trainer = load_or_train(config, loader, steps=steps["model"])
     trainer.model.eval()
-    return trainer, statistics.median(times)
+    return trainer
 
 
 def rival(fields: dict[str, Any], steps: Steps, seed: int) -> Parts:
     """Measure error, use, bits under a learned prior, and samples of one method."""
     test = studies.data()[1]
-    trainer, seconds = trained_model(fields, steps, seed)
+    trainer = trained_model(fields, steps, seed)
     n, K = fields.get("num_codebooks", 1), fields["num_embeddings"]
     model = OneBook(trainer.model, n)
     codes = collect_indices(trainer.model, BatchLoader(test, 500))
@@ -187,7 +184,6 @@ def rival(fields: dict[str, Any], steps: Steps, seed: int) -> Parts:
     counts = [usage_counts(book, K) for book in books]
     numbers: dict[str, Any] = {
         "MSE": trainer.evaluate(BatchLoader(test, 500))["recon_loss"],
-        "seconds per step": seconds,
         "active": sum(int((count > 0).sum()) for count in counts) / (n * K),
         "nominal bits": sum(rate(count, 49).nominal for count in counts),
         "entropy bits": sum(rate(count, 49).entropy for count in counts),
@@ -202,8 +198,8 @@ def rival(fields: dict[str, Any], steps: Steps, seed: int) -> Parts:
 
 def transformer(fields: dict[str, Any], steps: Steps, seed: int) -> Parts:
     """Price and sample the codes of one method under a transformer."""
-    trainer, _ = trained_model(fields, steps, seed)
-    n, model = fields.get("num_codebooks", 1), trainer.model
+    n = fields.get("num_codebooks", 1)
+    model = trained_model(fields, steps, seed).model
     config = TransformerConfig(
         num_embeddings=fields["num_embeddings"], depth=n, seed=seed, device="cpu"
     )

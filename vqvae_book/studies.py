@@ -335,7 +335,7 @@ def vae(
 
 
 def collapse(seed: int, steps: Steps, vae: VAEConfig, free: float) -> Parts:
-    """Train both bottlenecks under one autoregressive decoder; who learns first?
+    """Train both bottlenecks under one autoregressive decoder; which part learns first?
 
     The decoder's head start is without any latent; the latent's has a KL of little
     weight, ``free``. Then all train on alike.

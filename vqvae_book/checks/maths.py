@@ -1,4 +1,4 @@
-"""Checks of chapter 1, the maths."""
+"""Checks of chapter 1, the math."""
 
 from collections.abc import Callable
 

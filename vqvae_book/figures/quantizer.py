@@ -56,13 +56,16 @@ def code_planes(
 ) -> Figure:
     """Show which codes of the plane are used by vectors z (N, 2), or by any vectors.
 
-    panels: title -> codes (K, 2), or their path (T, K, 2). names: of codes in use and
-    of others. rules: title -> rule of assignment, if another than the nearest code.
+    panels: title -> codes (K, 2), or their path (T, K, 2); more than three in rows of
+    three. names: of codes in use and of others. rules: title -> rule of assignment, if
+    another than the nearest code.
     """
     grid = torch.cartesian_prod(*[torch.linspace(-span, span, 200)] * 2)
-    height = 3.8 if len(panels) < 3 else 3.2  # square panels of a row are lower
-    figure, [axes] = canvas(1, len(panels), height=height, sharey=True)
-    for axis, (head, path) in zip(axes, panels.items(), strict=True):
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    height = rows * (3.8 if columns < 3 else 3.2)  # square panels of a row are lower
+    figure, axes = canvas(rows, columns, height=height, sharex=True, sharey=True)
+    for axis, (head, path) in zip(axes.flat, panels.items(), strict=True):
         path = path.view(-1, *path.shape[-2:])
         rule, codes = (rules or {}).get(head, nearest_code), path[-1]
         cells(axis, codes, span, rule)
