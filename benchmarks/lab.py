@@ -53,7 +53,7 @@ def main() -> None:
             for _ in range(TIMES):
                 page.get_by_role("button", name="Write all").click()
                 times.setdefault("sample", []).append(taken(page, "write"))
-                page.get_by_role("button", name="Start again").click()
+                page.get_by_role("button", name="Start over").click()
                 page.wait_for_function("document.querySelector('.station.write .said').textContent.startsWith('0')")
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     for name, values in times.items():

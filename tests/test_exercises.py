@@ -104,9 +104,9 @@ def layer(answer: nn.Linear) -> str | None:
         (word, " Decoder ", "**Right.**"),
         (word, len, "**Not yet.** Give text;"),
         (doubles, lambda x: x + x, "**Right.**"),
-        (doubles, lambda x: x * x, "**Not yet.** Given (3, 2), it returned values of which 6 of 6 differ"),
+        (doubles, lambda x: x * x, "**Not yet.** Given (3, 2), it returned values, and 6 of 6 differ"),
         (doubles, lambda x: 2 * x[0], "**Not yet.** Given (3, 2), it returned the shape (2,); it must be (3, 2)."),
-        (doubles, lambda x: "2x", "**Not yet.** Given (3, 2), it returned what is not"),
+        (doubles, lambda x: "2x", "**Not yet.** Given (3, 2), it returned something that is not"),
         (doubles, 2.0, "**Not yet.** Give a function;"),
         (doubles, lambda x: x.mul_(2) if isinstance(x, Tensor) else 2 * x, "**Right.**"),  # works on a copy
         (doubles, lambda: 0, "**Your function raised an error:**\n\n    TypeError:"),

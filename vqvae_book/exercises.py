@@ -109,14 +109,14 @@ def disagreement(function: Callable, ours: Callable, *cases: tuple) -> str | Non
         shapes = [str(tuple(x.shape) if isinstance(x, Tensor) else x) for x in case]
         given, found = f"Given {' and '.join(shapes)}, it returned", _tensor(found)
         if found is None:
-            return f"{given} what is not a tensor of numbers."
+            return f"{given} something that is not a tensor of numbers."
         if found.shape != expected.shape:
             shape = tuple(expected.shape)
             return f"{given} the shape {tuple(found.shape)}; it must be {shape}."
         wrong = ~torch.isclose(found, expected, rtol=1e-4, atol=1e-6)
         if wrong.any():
             count = f"{int(wrong.sum())} of {wrong.numel()}"
-            return f"{given} values of which {count} differ from ours."
+            return f"{given} values, and {count} differ from ours."
     return None
 
 

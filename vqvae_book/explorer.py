@@ -97,7 +97,7 @@ def _originals(run: Result) -> tuple[str, str]:
     except DataError as error:
         return "", f"The originals can't be shown: {error}"
     if test.fingerprint() != run.provenance["test"]:
-        return "", "The originals can't be shown: this dataset is another one."
+        return "", "The originals can't be shown: this is a different dataset."
     return png_strip(test.floats(slice(PICTURES))), ""
 
 
@@ -122,7 +122,7 @@ def _cell(size: int, beta: float, runs: Sequence[Result]) -> dict[str, Any]:
         note = f"There is no stored run with {setting}. Remedy: make sweep."
     elif lost:
         note = f"{len(lost)} of {len(runs)} seeds failed, losing more than half of the "
-        note += f"pixels' variance, and count in no mean: {', '.join(lost)}."
+        note += f"pixels' variance; the means leave them out: {', '.join(lost)}."
     mean = statistics.fmean(run.numbers["MSE"] for run in kept) if kept else 0
     cell = {"setting": setting, "table": table, "note": note, "mean": mean}
     cell |= {"count": len(kept), "lost": len(lost), "runs": [_run(run) for run in runs]}

@@ -72,14 +72,17 @@ def settings(method: str, bits: int) -> list[dict[str, Any]]:
     return found
 
 
+def searched(bits: int) -> dict[str, list[float]]:
+    """Return method -> held-out errors of its six settings, of finished searches."""
+    done = stored_studies("rival-search-")
+    done = [study for study in done if study.settings["bits"] == bits]
+    return {study.settings["method"]: study.numbers["MSE of each"] for study in done}
+
+
 def best(method: str, bits: int) -> dict[str, Any] | None:
     """Return the fields with the lowest held-out error; None before the search."""
-    of = min(bits, max(SEARCHED))
-    done = stored_studies(f"rival-search-{method}-b{of:02d}-")
-    if not done:
-        return None
-    errors = done[0].numbers["MSE of each"]
-    return settings(method, bits)[errors.index(min(errors))]
+    errors = searched(min(bits, max(SEARCHED))).get(method)
+    return errors and settings(method, bits)[errors.index(min(errors))]
 
 
 def stored(method: str, bits: Iterable[int] = BITS) -> dict[int, list[Result]]:

@@ -112,7 +112,7 @@ class Decoder(nn.Module):
     def initialize(self, x: Tensor, *, distributed: bool = False) -> None:
         """Set the last bias, if it is still 0, so that zeros become the mean image.
 
-        Without this, the first steps push all weights towards the mean at once. On dark
+        Without this, the first steps push all weights toward the mean at once. On dark
         images (B, C, H, W) that can switch off many ReLUs, and the decoder may remain a
         constant. If ``distributed``, the mean is over the images of all processes.
         """

@@ -297,8 +297,8 @@ class VectorQuantizer(_Quantizer):
     """Quantizer whose codebook is a parameter, moved by the codebook term's gradient.
 
     loss = mean (sg[z_e] - e)^2 + beta * mean (z_e - sg[e])^2, the second and third
-    terms of (1.10): the first moves the codes towards the vectors, the second the
-    vectors towards the codes.
+    terms of (1.10): the first moves the codes toward the vectors, the second the
+    vectors toward the codes.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -201,7 +201,7 @@ def test_two_grids_are_mixed_cell_by_cell_and_the_way_leads_to_the_other(shown):
     shown.locator(".station.edit .grid").nth(1).locator("td").nth(place).click()
     settled(shown, "edit", "1 cell has changed")
     assert codes(shown, "edit")[place] == other[place]
-    way = shown.get_by_role("slider", name="On the way")
+    way = shown.get_by_role("slider", name="Path to")
     way.press("End")
     settled(shown, "edit", f"{sum(a != b for a, b in zip(first, other, strict=True))} cells have changed")
     assert codes(shown, "edit") == other

@@ -232,7 +232,7 @@ def test_what_a_change_resets_is_said(shown):
         act()
         said = shown.inner_text(".said")
         assert state(shown, "vq.updates") == updates
-        assert ("goes on" in said) == (updates > 0) and ("anew" in said) == (updates == 0)
+        assert ("continues" in said) == (updates > 0) and ("start over" in said) == (updates == 0)
         assert said in shown.inner_text(".spoken")
         steps(shown, 3 - updates)
 

@@ -57,14 +57,14 @@ def test_a_model_learns_by_keyboard_and_pausing_stops_all_work(page, address):
     assert page.evaluate("station.runs[0].history.at(-1).step") == steps < 100
     run.get_by_role("button", name="Step").press("Enter")
     page.wait_for_function(f"station.runs[0].history.at(-1).step === {steps + 1}")
-    run.get_by_role("button", name="Go on").press("Enter")
+    run.get_by_role("button", name="Resume").press("Enter")
     entry = ended(page)
     assert entry["normalized_mse"] < 0.5
     assert "100 of 100" in run.inner_text()
     assert page.get_by_role("status").inner_text().startswith("Run 1, step 100")
     first = page.evaluate("station.runs[0].history")
     run.get_by_role("button", name="Reset").press("Enter")
-    run.get_by_role("button", name="Go on").press("Enter")
+    run.get_by_role("button", name="Resume").press("Enter")
     ended(page)
     again = page.evaluate("station.runs[0].history")
     assert again[-1]["normalized_mse"] == first[-1]["normalized_mse"]  # whatever was paused between

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..exercises import disagreement, exercise, first_wrong
 
 
-@exercise("7.1", "Three doublings leave less than 70 %; two would leave 74 %.")
+@exercise("7.1", "Three doublings leave less than 70 % of the error, two 74 %.")
 def budget(answer: Tensor) -> str | None:
     return first_wrong(answer, {"K": 512, "the bits per image": 441})
 
@@ -20,10 +20,10 @@ def dimension(answer: float) -> str | None:
     if abs(answer) < 1.5:
         return "That looks like the slope: by (7.1) it is -2 / d."
     near = abs(answer - 2) < 0.2
-    return None if near else "Do the points you measure on differ from those in kmeans?"
+    return None if near else "Do you measure on points that kmeans has not seen?"
 
 
-@exercise("7.3", "The numbers returned are those of the whole codebook.")
+@exercise("7.3", "The indices you return refer to the whole codebook.")
 def nearest_kept(answer: Callable) -> str | None:
     def brute_force(z: Tensor, codes: Tensor, kept: Tensor) -> Tensor:
         distances = (z[:, None] - codes[kept]).square().sum(dim=2)
@@ -41,5 +41,5 @@ def scale(answer: float) -> str | None:
     if abs(answer - 16) < 0.1:
         return "The term is proportional to the square of the length."
     if abs(answer - 0.25) < 0.01:
-        return "Which of the two pulls its vectors harder?"
+        return "Which of the two values of β pulls harder?"
     return None if abs(answer - 4) < 0.01 else "Set both terms equal, and divide."

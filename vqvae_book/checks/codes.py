@@ -11,13 +11,13 @@ from torch import Tensor
 from ..exercises import disagreement, exercise, first_wrong, guarded
 
 
-@exercise("6.1", "Only what calculates with the numbers can notice the new ones.")
+@exercise("6.1", "Only what calculates with indices can notice the new names.")
 def renumbered(answer: Tensor) -> str | None:
     probes = {"the probe on one-hot codes": 0, "the probe on plain numbers": 1}
     return first_wrong(answer, {"the error": 0, "the perplexity": 0, **probes})
 
 
-@exercise("6.2", "Close numbers now mean close codes, along this one direction.")
+@exercise("6.2", "Close indices now mean close codes, along this one direction.")
 def sorted_codes(answer: Callable) -> str | None:
     def along(codes: Tensor) -> Tensor:
         centered = codes - codes.mean(dim=0)
@@ -32,7 +32,7 @@ def sorted_codes(answer: Callable) -> str | None:
     return disagreement(guarded(rising), lambda codes: along(codes).sort()[0], *cases)
 
 
-@exercise("6.3", "It uses what the neighbors tell, and nothing that it must not see.")
+@exercise("6.3", "It uses what neighbors tell us, and nothing that it must not see.")
 def price(answer: Callable) -> str | None:
     bits = guarded(lambda *grids: float(answer(*grids, 8)))
     train, test = torch.randint(7, (3000, 7, 7)), torch.randint(8, (300, 7, 7))

@@ -31,7 +31,7 @@ def share_of_padding(answer: float) -> str | None:
     return None
 
 
-@exercise("4.2", "Two pixels are missing at two borders, but codes see every pixel.")
+@exercise("4.2", "Two rows and two columns are lost, but codes see every pixel.")
 def odd_sides(answer: Tensor) -> str | None:
     parts = {"the side of the picture": 28, "the pixels that no code sees": 0}
     return first_wrong(answer, parts)
@@ -46,7 +46,7 @@ def fine_grid(answer: VQVAE) -> str | None:
     if indices.shape[1:] != (14, 14):
         return f"It encodes 28 × 28 pixels as {tuple(indices.shape[1:])} codes."
     if K != 4:
-        return f"It has {K} codes, which give another number of bits."
+        return f"It has {K} codes, which give a different number of bits."
     shape = tuple(guarded(answer.decode)(indices).shape[2:])
     return None if shape == (28, 28) else f"It decodes them as {shape} pixels."
 

@@ -16,15 +16,15 @@ from ..exercises import disagreement, exercise
 @exercise(
     "8.1",
     "A uniform coder always takes 5 bits. A prior that is sure of one code takes many "
-    "more whenever another one comes.",
+    "more whenever a different one comes.",
 )
 def price_of_chance(answer: float) -> str | None:
     if abs(answer - 5) < 0.05:
         return "That is the cost with a uniform coder. This prior is not uniform."
     if abs(answer - (31 * math.log(310) - math.log(0.9)) / 32) < 0.01:
-        return "That looks like nats: take logarithms to the base 2."
+        return "That looks like nats: take logarithms to base 2."
     right = abs(answer - (31 * math.log2(310) - math.log2(0.9)) / 32) < 0.01
-    hint = "Of 32 random codes one costs little, on average. What do the others cost?"
+    hint = "On average, one random code in 32 costs little. What do the others cost?"
     return None if right else hint
 
 
@@ -34,7 +34,7 @@ def leaks(answer: Callable) -> str | None:
     honest = {"a masked stack": MaskedStack(config), "two stacks": GatedStack(config)}
     for name, stack in honest.items():
         if answer(stack, 8):
-            return f"It calls {name} leaky, which is causal."
+            return f"It finds a leak in {name}, where there is none."
     copying = MaskedStack(config)
     copying.layers[0] = MaskedConv2d(8, 3, "B")
     leaky = {"its own position": copying}
@@ -64,18 +64,18 @@ def encoded(answer: Callable) -> str | None:
         if not isinstance(message, str) or not set(message) <= {"0", "1"}:
             return "The message must be a string of the digits 0 and 1."
         if len(message) > 12 * 16:
-            return "A message is longer than all its probabilities together need."
+            return "A message is longer than all its probabilities together require."
         value = int("0" + message, 2) << (12 * 16 - len(message))
         if not low <= value < low + width:
             return "A message is outside the last interval: its codes are lost."
         if len(message) > 12 * 16 - math.log2(width) + 1:
-            return "A shorter binary fraction is in the last interval, too."
+            return "There is a shorter binary fraction in the last interval."
     return None
 
 
 @exercise(
     "8.4",
-    "One row up it misses columns beyond two to the right, two rows up beyond four.",
+    "One row up, it misses what is over two columns to the right; two up, over four.",
 )
 def pairs_missed(answer: float) -> str | None:
     missed = sum(
@@ -86,10 +86,10 @@ def pairs_missed(answer: float) -> str | None:
     )
     if answer == missed:
         return None
-    return "Each row up reaches two columns further right: which does it miss?"
+    return "Each row up reaches two columns further right: which ones are missed?"
 
 
-@exercise("8.6", "At a rate of 0 it is the nearest code; the cost is in nats.")
+@exercise("8.6", "At λ = 0 it is the nearest code; the cost is in nats.")
 def choose(answer: Callable) -> str | None:
     def ours(distances, logits, rate):
         return (distances - rate * logits.log_softmax(dim=1)).argmin(dim=1)

@@ -12,7 +12,7 @@ from ..exercises import disagreement, exercise
 
 
 @exercise(
-    "2.1", "It agrees on random grids, and a code that is never used adds nothing."
+    "2.1", "It agrees with a direct count, and a code that is never used adds nothing."
 )
 def effective_codes(answer: Callable) -> str | None:
     def by_counting(indices, K):
@@ -42,7 +42,7 @@ def layouts(answer: Callable) -> str | None:
 )
 def best_decay(answer: float) -> str | None:
     if not 0 <= answer < 1:
-        return "A decay is in [0, 1)."
+        return "A decay has to be in [0, 1)."
     if answer > 0.85:
         return "With so long a memory the code lags behind: try shorter ones."
     if answer < 0.65:

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..exercises import disagreement, exercise, first_wrong
 
 
-@exercise("3.1", "z + beta e stays constant, and beta z + e in the swapped loss.")
+@exercise("3.1", "z + beta e stays constant; with the swapped loss, beta z + e.")
 def meeting_places(answer: Callable) -> str | None:
     def brute_force(beta: float) -> tuple[float, float]:
         return 1 / (1 + beta), beta / (1 + beta)
@@ -16,7 +16,7 @@ def meeting_places(answer: Callable) -> str | None:
     return disagreement(answer, brute_force, (0.25,), (1.0,), (3.0,))
 
 
-@exercise("3.2", "Whatever is outside a detach is moved, in either order.")
+@exercise("3.2", "What is outside detach moves, in either order of arguments.")
 def four_losses(answer: Tensor) -> str | None:
     parts = ("on encoder outputs", "on codes")
     names = [f"{loss}, {part}" for loss in "abcd" for part in parts]

@@ -14,7 +14,7 @@ from vqvae_lib import VQVAE, VQVAEConfig, learning_rate
 from ..exercises import disagreement, exercise
 
 
-@exercise("5.1", "Half of the steps is two sevenths of the way down from the peak.")
+@exercise("5.1", "At half of the steps, two sevenths of the fall's steps are done.")
 def rate_halfway(answer: float) -> str | None:
     right, peak = learning_rate(0.5, 0.01), 0.01
     if abs(answer - peak) < 0.02 * peak:
@@ -32,7 +32,7 @@ def one_picture(answer: Callable) -> str | None:
     x = picture + 0.1 * torch.randn(64, 1, 8, 8)
     mean = x.mean(dim=0, keepdim=True)
     for name, x_recon, expected in (
-        ("the mean image, a little too bright, drawn for all", mean + 0.02, True),
+        ("the mean image, a little too bright, drawn each time", mean + 0.02, True),
         ("one gray for all pixels", x.mean(), True),
         ("nearly perfect reconstructions", x + 0.01, False),
         ("reconstructions halfway to the mean image", (x + mean) / 2, False),
@@ -42,7 +42,7 @@ def one_picture(answer: Callable) -> str | None:
     return None
 
 
-@exercise("5.3", "What a seed does to both cancels in the differences, and only there.")
+@exercise("5.3", "What a seed does to both runs cancels in their differences only.")
 def standard_errors(answer: Callable) -> str | None:
     def error(values: Tensor) -> float:
         return float(values.std() / math.sqrt(len(values)))

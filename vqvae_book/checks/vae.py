@@ -19,7 +19,7 @@ def exchange(answer: float) -> str | None:
     return None if near else "Divide the loss by the weight, and compare with (9.4)."
 
 
-@exercise("9.2", "With center 0 and the identity it is the KL (1.3), in bits.")
+@exercise("9.2", "For center 0 and identity covariance: the KL (1.3), in bits.")
 def gaussian_rate(answer: Callable) -> str | None:
     def ours(mean: Tensor, variance: Tensor, center: Tensor, cov: Tensor) -> Tensor:
         prior = torch.distributions.MultivariateNormal(center, cov)
@@ -60,7 +60,7 @@ def high_error(answer: Callable) -> str | None:
     return disagreement(answer, ours, (x, x + 0.2), (x, x + noise), (x, x * 0.5))
 
 
-@exercise("9.5", "Where it is near zero, the bits of the position are wasted.")
+@exercise("9.5", "Where the map is near zero, the bits spent there are wasted.")
 def swap_costs(answer: Callable) -> str | None:
     weights = torch.tensor([[1.0, 0.5, 0.0], [2.0, 1.0, 0.1]])
 

@@ -63,7 +63,9 @@ def code_planes(
     grid = torch.cartesian_prod(*[torch.linspace(-span, span, 200)] * 2)
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
-    height = rows * (3.8 if columns < 3 else 3.2)  # square panels of a row are lower
+    height = (
+        3.8 if columns < 3 else rows * 2.7 + 0.5
+    )  # square panels of a row are lower
     figure, axes = canvas(rows, columns, height=height, sharex=True, sharey=True)
     for axis, (head, path) in zip(axes.flat, panels.items(), strict=True):
         path = path.view(-1, *path.shape[-2:])

@@ -4,7 +4,7 @@ import { CodeGrid, Pad, button, decimal, element, figure, inked, mse, paintDiffe
 
 export function mount(root, lab) {
   const { state } = lab;
-  const said = element("p", { class: "said" }), loading = () => (said.textContent ||= "The model is being loaded …");
+  const said = element("p", { class: "said" }), loading = () => (said.textContent ||= "Loading the model …");
   const pad = new Pad(() => changed(), lab.say), undo = button("Undo", () => pad.undo());
   const grid = new CodeGrid("Codes of the drawing, 7 by 7", (place) => lab.say(grid.cells[place].ariaLabel));
   const [redrawn, difference] = [picture("The reconstruction"), picture("The difference")];
@@ -12,7 +12,7 @@ export function mount(root, lab) {
     const cells = Array.from({ length: 4 }, () => element("td")), small = picture(`The reconstruction with ${lab.about(choice).K} codes`);
     return [choice, { cells, small, row: element("tr", {}, element("th", { scope: "row", text: choice }), element("td", {}, small), ...cells) }];
   }));
-  const heads = ["K", "picture", "MSE", "bits, all codes alike", "bits, by use", "bits, by the prior"];
+  const heads = ["K", "picture", "MSE", "bits, equally likely", "bits, by use", "bits, by the prior"];
   const table = element("table", { class: "models" }, element("thead", {}, element("tr", {}, ...heads.map((text) => element("th", { scope: "col", text })))),
     element("tbody", {}, ...[...rows.values()].map(({ row }) => row)));
   const number = element("input", { type: "number", min: 1, max: lab.listed.digits.labels.length, value: 1, on: { change: () => take(Number(number.value)) } });
@@ -43,7 +43,7 @@ export function mount(root, lab) {
       const { bits, classes } = price;
       const best = classes.indexOf(Math.max(...classes));
       rows.get(choice).cells[3].textContent = bits.toFixed(0);
-      guess.textContent = !inked(image) ? "" : `To the prior of K = ${lab.about(choice).K} this looks like a ${best} (${(100 * classes[best]).toFixed(0)} %).`;
+      guess.textContent = !inked(image) ? "" : `To the prior for K = ${lab.about(choice).K}, this looks most like the digit ${best} (${(100 * classes[best]).toFixed(0)} %).`;
     }
     lab.say(`${said.textContent} ${guess.textContent}`);
   });
@@ -83,15 +83,15 @@ export function mount(root, lab) {
       lab.open("write");
     })] : [];
   root.append(
-    element("p", { text: "Draw a digit, or take a test image. The codes, and what the decoder makes of them, follow." }),
+    element("p", { text: "Draw a digit, or take a test image. The codes follow as you draw, and so does what the decoder makes of them." }),
     radios("K, the number of codes", `${root.id}-K`, lab.choices, state.chosen, choose),
-    element("div", { class: "squares" }, figure("draw here: mouse, finger, pen or keys", pad.canvas, "wide"), figure("its 49 codes: like colors are like codes", grid.element, "codes"),
+    element("div", { class: "squares" }, figure("draw here: mouse, finger, pen or keys", pad.canvas, "wide"), figure("its 49 codes: similar colors mean similar codes", grid.element, "codes"),
       figure("drawn from the codes alone", redrawn), figure("difference: orange too bright, blue too dark", difference)),
     element("div", { class: "controls" }, button("Clear", () => pad.clear()), undo,
-      button("Another test image", () => take((Number(number.value) % lab.listed.digits.labels.length) + 1)), element("label", { text: "Test image" }, number), ...go),
+      button("Next test image", () => take((Number(number.value) % lab.listed.digits.labels.length) + 1)), element("label", { text: "Test image" }, number), ...go),
     said, guess, table,
-    element("p", { class: "hint", text: "MSE: mean squared error per pixel. All codes alike: 49 log₂ K bits. By use: each code costs −log₂ of its share on the test set. " +
-      "By the prior: under a PixelCNN over the codes of K = 32, all ten classes alike." }),
+    element("p", { class: "hint", text: "MSE: mean squared error per pixel. Equally likely: 49 log₂ K bits. By use: each code costs −log₂ of its share on the test set. " +
+      "By the prior: under a PixelCNN over the codes of the model with K = 32, with all ten classes equally likely." }),
   );
   pad.canvas.after(pad.cursor);
   for (const event of ["pointerenter", "focus"]) pad.canvas.addEventListener(event, () => lab.guard(() => lab.ask("load", lab.name(state.chosen))), { once: true });

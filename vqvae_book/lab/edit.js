@@ -8,8 +8,8 @@ export function mount(root, lab) {
   let share = 0, moving = false; // percent of the way to the other grid; whether the last change was such a move
   const edited = new Map(); // under each model
   const grid = new CodeGrid("Codes to edit, 7 by 7", (place) => lab.guard(() => open(place)));
-  const second = new CodeGrid("Codes of the other image, 7 by 7: a cell that is chosen goes into yours", (place) => take(place));
-  const drawn = picture("What the decoder makes of the edited codes"), original = picture("The image that was encoded"), others = picture("The other image, from its codes");
+  const second = new CodeGrid("Codes of the other image, 7 by 7: choose a cell to copy it into your grid", (place) => take(place));
+  const drawn = picture("What the decoder makes of the edited codes"), original = picture("The image that was encoded"), others = picture("The other image, decoded from its codes");
   const svg = (name, attributes) => {
     const made = document.createElementNS("http://www.w3.org/2000/svg", name);
     for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
@@ -17,11 +17,11 @@ export function mount(root, lab) {
   };
   const frames = svg("svg", { class: "frames", viewBox: "0 0 28 28", "aria-hidden": "true" }), outline = svg("path", { d: "" });
   frames.append(outline);
-  const atlas = element("div", { class: "atlas", role: "group", "aria-label": "All codes, those most like the cell's first" }), heading = element("p");
+  const atlas = element("div", { class: "atlas", role: "group", "aria-label": "All codes, the most similar to the cell's code first" }), heading = element("p");
   const said = element("p", { class: "said" }), priced = element("p", { class: "said" });
   const [undo, redo] = [button("Undo", () => turn(past, future)), button("Redo", () => turn(future, past))];
   const number = element("input", { type: "number", min: 1, max: count, value: 8, on: { change: () => lab.guard(() => choose(Number(number.value))) } });
-  const way = range("On the way to the other", { min: 0, max: 100, step: 5, value: 0, show: (value) => `${value} %` }, (value) => travel(value));
+  const way = range("Path to the other image", { min: 0, max: 100, step: 5, value: 0, show: (value) => `${value} %` }, (value) => travel(value));
   const models = radios("K", `${root.id}-K`, lab.choices, chosen, (value) => lab.guard(() => begin(value)));
   const place = (p) => `row ${Math.floor(p / SIDE) + 1}, column ${(p % SIDE) + 1}`;
   const name = () => lab.name(chosen);
@@ -35,15 +35,15 @@ export function mount(root, lab) {
     paintGray(drawn, pixels);
     const use = (grid) => grid.reduce((sum, code) => sum + prices[code], 0);
     const cells = changed.length === 1 ? "1 cell has" : `${changed.length} cells have`;
-    said.textContent = `${cells} changed. Mean squared error ${decimal(mse(pixels, image))}, before ${decimal(await before())}. ` +
-      `Bits by use ${use(now).toFixed(0)}, before ${use(first).toFixed(0)}.`;
+    said.textContent = `${cells} changed. Mean squared error ${decimal(mse(pixels, image))} (before: ${decimal(await before())}). ` +
+      `Bits by use: ${use(now).toFixed(0)} (before: ${use(first).toFixed(0)}).`;
     [undo.disabled, redo.disabled] = [!past.length, !future.length];
     lab.say(said.textContent);
-    priced.textContent = name() === lab.written ? "Under the prior …" : "";
+    priced.textContent = name() === lab.written ? "Computing the bits under the prior …" : "";
     clearTimeout(price);
     if (name() === lab.written && lab.prior) price = setTimeout(() => lab.guard(async () => {
       const wanted = () => now === codes, after = await lab.price(now, wanted), old = await lab.price(first, wanted);
-      if (after && old) priced.textContent = `Under the prior ${after.bits.toFixed(0)} bits, before ${old.bits.toFixed(0)}: ${after.bits > old.bits + 5 ? "a grid that it expects less." : "no surprise to it."}`;
+      if (after && old) priced.textContent = `Under the prior: ${after.bits.toFixed(0)} bits (before: ${old.bits.toFixed(0)}). The prior ${after.bits > old.bits + 5 ? "expects this grid less." : "is not surprised."}`;
     }), 400);
   });
 
@@ -75,7 +75,7 @@ export function mount(root, lab) {
 
   // The atlas of a cell: all codes, sorted by how like they are to the cell's.
   async function open(p) {
-    heading.textContent = `${place(p)} has code ${codes[p]}. Choose another of the ${lab.about(chosen).K} codes; those most like it come first.`.replace(/^r/, "R");
+    heading.textContent = `${place(p)} has code ${codes[p]}. Choose a different one of the ${lab.about(chosen).K} codes; the most similar come first.`.replace(/^r/, "R");
     const [order, patches] = [await lab.ask("alike", name(), codes[p]), await lab.ask("patches", name())], { colors } = lab.about(chosen);
     atlas.replaceChildren(...order.map((k) => {
       const canvas = element("canvas", { width: 8, height: 8, "aria-hidden": "true" });
@@ -131,7 +131,7 @@ export function mount(root, lab) {
     }
     grid.selected = null;
     atlas.replaceChildren();
-    heading.textContent = "Choose a cell: here its other codes will be.";
+    heading.textContent = "Choose a cell to see the codes that you can put there.";
     paintGray(original, image);
     await choose(Number(number.value));
     await show();
@@ -141,11 +141,11 @@ export function mount(root, lab) {
     element("p", { text: "Change a code, and the picture changes around its cell." }),
     models,
     element("div", { class: "squares three" }, figure("codes: choose a cell", grid.element, "codes"), figure("the picture now; changed cells are outlined", drawn),
-      figure("what was encoded", original)),
-    heading, atlas, element("div", { class: "controls" }, undo, redo, button("As encoded", () => change(first, 0))), said, priced,
-    element("p", { text: "Mix in another image: choose cells of its grid, or move along the way from one grid to the other." }),
-    element("div", { class: "squares three" }, figure("its codes: a chosen cell goes into yours", second.element), figure("the other image, from its codes", others),
-      element("div", { class: "wide" }, element("label", { text: "Other: test image" }, number), way)),
+      figure("the image that was encoded", original)),
+    heading, atlas, element("div", { class: "controls" }, undo, redo, button("Restore the original codes", () => change(first, 0))), said, priced,
+    element("p", { text: "Mix in another image: choose cells in its grid, or move along the path from one grid to the other." }),
+    element("div", { class: "squares three" }, figure("its codes: choose a cell to copy it into yours", second.element), figure("the other image, decoded from its codes", others),
+      element("div", { class: "wide" }, element("label", { text: "Other image: test image" }, number), way)),
   );
   drawn.after(frames);
   return {

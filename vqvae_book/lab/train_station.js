@@ -16,7 +16,7 @@ const FIELDS = { // name: [label, values or {value: text}, at the start]
   batch_size: ["Batch", [16, 32, 64, 128]],
   steps: ["Steps", [100, 300, 1000, 3000]],
   seed: ["Seed", [0, 1, 2, 3, 4, 5, 6, 7]],
-  data: ["Images", { mnist: "MNIST", glyphs: "glyphs, drawn here", drawing: "and your drawing" }],
+  data: ["Images", { mnist: "MNIST", glyphs: "glyphs (synthetic digits)", drawing: "MNIST and your drawing" }],
 };
 const START = { ...DEFAULTS, rule: "restart", data: "mnist" };
 const MEASURES = { // of a chart: [label, whether the scale is logarithmic]
@@ -89,9 +89,9 @@ export function mount(root, lab = {}) {
   const measure = make("select", { "aria-label": "Chart", on: { change: draw } }, ...Object.entries(MEASURES).map(([value, [text]]) => make("option", { value, text })));
   const chart = make("div"), shown = make("div", { class: "runs" });
   root.classList.add("vq-train");
-  root.append(make("style", { text: STYLE }), make("p", { text: "A small VQ-VAE learns here, in your browser. Choose settings and press Train; up to four runs stand side by side." }), form, make("div", { class: "controls" }, train, make("label", { text: "Chart" }, measure)), said, chart, shown,
-    make("p", { class: "hint", text: "Test error: the share of the variance that is lost; a constant gray has 1. Quantizer's terms: the two squared distances between vectors and codes, the second times β. " +
-      "Perplexity: how many equally frequent codes are used as evenly. ‖z_e‖: the length of the encoder's vectors." }));
+  root.append(make("style", { text: STYLE }), make("p", { text: "A small VQ-VAE is trained here, in your browser. Choose settings and press Train; up to four runs are shown side by side." }), form, make("div", { class: "controls" }, train, make("label", { text: "Chart" }, measure)), said, chart, shown,
+    make("p", { class: "hint", text: "Test error: the share of the variance that is lost; a constant gray has 1. Quantizer's terms: the two squared distances between vectors and codes, the second multiplied by β. " +
+      "Perplexity: how many equally frequent codes would have the same entropy. ‖z_e‖: the length of the encoder's vectors." }));
   if (!lab.say) root.append(spoken);
   const chosen = () => Object.fromEntries(Object.keys(FIELDS).map((name) => [name, Array.isArray(FIELDS[name][1]) ? Number(selects[name].value) : selects[name].value]));
   const choose = (settings) => Object.entries(settings).forEach(([name, value]) => (selects[name].value = value));
@@ -104,10 +104,10 @@ export function mount(root, lab = {}) {
   async function pictures(name) {
     if (name !== "glyphs") data.mnist ??= await sheetData(new URL("mnist.png", import.meta.url)).catch(() => null);
     if (name === "glyphs" || !data.mnist) data.glyphs ??= glyphData();
-    if (name !== "glyphs" && !data.mnist) said.textContent = "This site has no MNIST: glyphs are used in its place.";
+    if (name !== "glyphs" && !data.mnist) said.textContent = "MNIST is missing on this site, so glyphs are used instead.";
     const found = (name === "glyphs" ? null : data.mnist) ?? data.glyphs, image = lab.state?.image;
     if (name !== "drawing") return found;
-    if (!image) throw new Error("There is no drawing yet: draw one at the first station.");
+    if (!image) throw new Error("There is no drawing yet: make one under Draw and encode.");
     const copies = new Uint8Array(64 * 784).map((_, i) => 255 * image[i % 784]);
     const joined = new Uint8Array(found.train.length + copies.length);
     joined.set(found.train);
@@ -116,7 +116,7 @@ export function mount(root, lab = {}) {
   }
 
   async function add() {
-    if (runs.length === MOST) throw new Error(`${MOST} runs are shown: remove one first.`);
+    if (runs.length === MOST) throw new Error(`No more than ${MOST} runs fit here: remove one first.`);
     said.textContent = "";
     const settings = chosen();
     train.disabled = true;
@@ -145,13 +145,13 @@ export function mount(root, lab = {}) {
     const node = make("section", { class: "run", "aria-label": name, style: `--own: var(${COLORS[place]})` }, make("h4", { text: name }),
       make("p", { class: "hint", text: about }),
       make("div", { class: "controls" }, pause, step, button("Reset", () => run.start(false)), ...(lab.use ? [use] : []), button("Remove", remove)),
-      trouble, numbers, make("p", { class: "hint", text: "Test images, reconstructions, and each code's tile:" }), redrawn, make("p"), sheet);
+      trouble, numbers, make("p", { class: "hint", text: "Test images, reconstructions, and what each code draws:" }), redrawn, make("p"), sheet);
     shown.append(node);
 
     function go(on) {
       run.going = on;
       if (on) said.textContent = "";
-      pause.textContent = on ? "Pause" : "Go on";
+      pause.textContent = on ? "Pause" : "Resume";
       worker.postMessage({ go: on });
     }
     run.start = (on) => {
@@ -176,7 +176,7 @@ export function mount(root, lab = {}) {
       if (!entry) return;
       run.history.push(entry);
       if (ms) run.times.push(ms);
-      const values = { Step: `${entry.step} of ${settings.steps}`, "Time a step": ms ? `${ms.toFixed(0)} ms` : "–" };
+      const values = { Step: `${entry.step} of ${settings.steps}`, "Time per step": ms ? `${ms.toFixed(0)} ms` : "–" };
       for (const [key, [label]] of Object.entries(MEASURES)) values[label] = short(entry[key]);
       values["Codes in use"] += ` of ${settings.num_embeddings}`;
       numbers.replaceChildren(...Object.entries(values).flatMap(([key, value]) => [make("dt", { text: key }), make("dd", { text: value })]));
@@ -224,7 +224,7 @@ export function mount(root, lab = {}) {
   addEventListener("resize", draw);
   addEventListener("hashchange", () => location.hash.startsWith("#train") && choose(settingsFrom(location.hash)));
   const stop = () => {
-    if (runs.some((run) => run.going)) said.textContent = "Training was paused when you left. Go on starts it again.";
+    if (runs.some((run) => run.going)) said.textContent = "Training was paused when you left. Press Resume to continue.";
     runs.forEach((run) => run.pause());
   };
   document.addEventListener("visibilitychange", () => document.hidden && stop());

@@ -41,7 +41,7 @@ export function mount(root, lab) {
 
   async function look() {
     next = at < CELLS ? await lab.ask("next", lab.prior, codes, settings, at) : null;
-    heading.textContent = next ? `The next code, ${place(at)}:` : "Choose a cell, and Redraw from here.";
+    heading.textContent = next ? `The next code, ${place(at)}:` : "Choose a cell, then press Redraw from here.";
     const order = next ? [...next.probabilities.keys()].sort((a, b) => next.probabilities[b] - next.probabilities[a]) : [];
     const row = (name, p, color) => {
       const chip = element("span", { text: name });
@@ -51,7 +51,7 @@ export function mount(root, lab) {
       return element("li", {}, chip, bar, element("span", { text: percent(p) }));
     };
     const rest = order.slice(SHOWN).reduce((sum, k) => sum + next.probabilities[k], 0);
-    bars.replaceChildren(...order.slice(0, SHOWN).map((k) => row(`code ${k}\u2002`, next.probabilities[k], colors[k])), ...(next ? [row("others", rest)] : []));
+    bars.replaceChildren(...order.slice(0, SHOWN).map((k) => row(`code ${k}\u2002`, next.probabilities[k], colors[k])), ...(next ? [row("all others", rest)] : []));
   }
 
   async function step(aloud) {
@@ -131,17 +131,17 @@ export function mount(root, lab) {
     at = given.length;
     await show();
     await look();
-    told.textContent = `The upper four rows are yours. The prior writes the rest, as the digit ${settings.label}, which suits them best.`;
+    told.textContent = `The upper four rows are yours. The prior writes the rest, as the digit ${settings.label}, which fits them best.`;
     lab.say(told.textContent);
     run();
   }
 
   root.append(
-    element("p", { text: `A PixelCNN chooses each of the 49 codes (K = ${K}) given the class and the codes before it. It knows no pixels: the decoder draws them.` }),
+    element("p", { text: `A PixelCNN chooses each of the 49 codes (K = ${K}) given the class and the codes before it. It never sees pixels: the decoder draws them.` }),
     element("div", { class: "controls" }, element("label", { text: "Digit" }, label), element("label", { text: "Seed" }, seed),
       range("Temperature", { min: 0.1, max: 2, step: 0.1, value: 1, show: (value) => value.toFixed(1) }, (temperature) => set({ temperature })),
       range("Top-p", { min: 0.05, max: 1, step: 0.05, value: 1, show: (value) => value.toFixed(2) }, (topP) => set({ topP }))),
-    element("div", { class: "controls" }, play, one, all, button("Start again", guarded(() => restart(0))), redraw, complete),
+    element("div", { class: "controls" }, play, one, all, button("Start over", guarded(() => restart(0))), redraw, complete),
     element("div", { class: "squares three" }, figure("codes, in reading order", grid.element, "codes"), figure("drawn from the codes so far", drawn),
       element("div", { class: "wide" }, heading, bars)),
     said, told,
