@@ -20,34 +20,34 @@ env:  ## make or update .venv, the book's environment
 book: env  ## execute what changed, build the site into _build/html, and print it as one PDF
 	@$(BIN)/python tools/build.py site
 
-check-site: env  ## open every page of the built site in Chromium: links, contrast, weight … (LIGHTHOUSE=4: on four alone)
+check-site: env  ## check every page of the built site in Chromium: links, contrast, weight … (LIGHTHOUSE=4: Lighthouse on four only)
 	@$(BIN)/python tools/check_site.py --lighthouse $(or $(LIGHTHOUSE),-1)
 
-speed: env  ## how fast each page of the built site opens on a slow phone: medians of five visits, on a quiet machine
+speed: env  ## measure how fast each page of the built site opens on a slow phone: medians of five visits; needs an idle machine
 	@$(BIN)/python tools/check_site.py --speed 5
 
-serve:  ## show the site on http://127.0.0.1:8000 (PORT=… for another port), and have it follow edits of prose
+serve:  ## show the site on http://127.0.0.1:8000 (PORT=… for another port); pages update when prose is edited
 	@test -f _build/html/index.html || { echo "There is no site yet. Remedy: make book"; exit 1; }
 	@$(BIN)/python tools/build.py serve --port $(PORT)
 
-test: units chapters  ## unit tests, in a browser too, then every chapter
+test: units chapters  ## run unit tests, browser tests, then every chapter
 
-units: env  ## unit tests, how much of the code they run (at least 95 %, branches counted), and tests in a browser
+units: env  ## run unit tests with coverage (at least 95 %, with branches), then tests in a browser
 	@$(BIN)/python -m pytest -n 2 --ignore=tests/browser --cov --cov-report=term
 	@echo "==> tests in a browser"
-	@$(BIN)/python tools/vendor.py || { test -z "$$VQVAE_BROWSER" && echo "==> tests that need these are left out, and named"; }
+	@$(BIN)/python tools/vendor.py || { test -z "$$VQVAE_BROWSER" && echo "==> tests that need them are skipped and listed"; }
 	@$(BIN)/python -m pytest tests/browser
 
-quick: env  ## unit tests that are not slow, two at a time and without a browser: within a minute
+quick: env  ## run the unit tests that are not slow, two at a time, without a browser: under a minute
 	@$(BIN)/python -m pytest -n 2 --ignore=tests/browser -m "not slow"
 
 chapters: env  ## execute every chapter
 	@$(BIN)/python tools/build.py test
 
-mutants: env  ## change the library one thing at a time; tests notice nine in ten (hours; MUTANTS="trainer --sample 20")
+mutants: env  ## change the library one thing at a time: tests must notice nine in ten (takes hours; MUTANTS="trainer --sample 20")
 	@$(BIN)/python tools/mutants.py $(MUTANTS)
 
-lint: env  ## code style, notebooks in their stored form, spelling, workflows
+lint: env  ## check code style, the stored form of notebooks, spelling, workflows
 	@$(BIN)/python -m ruff check
 	@$(BIN)/python -m ruff format --check
 	@$(BIN)/python tools/notebooks.py check
@@ -68,36 +68,36 @@ colab-check: env  ## run each notebook, or NOTEBOOKS, alone, as Colab would (nee
 	@echo "==> the widgets, under Colab's ipywidgets 7"
 	@PYTHONPATH=. .venv-colab/$(SCRIPTS)/python -m pytest -p no:cacheprovider tests/test_widgets.py
 
-past:  ## three chapters, quickly, in Colab's past: Python 3.12, numpy 2.0
+past:  ## run three chapters, in quick mode, with Colab's past versions: Python 3.12, numpy 2.0
 	@$(PYTHON) tools/environment.py past
 	@rm -rf executed/past && mkdir -p executed/past && cp $(PAST) executed/past
 	@VQVAE_QUICK=1 .venv-past/$(SCRIPTS)/python -m pytest -n 2 --nbmake --nbmake-timeout=600 executed/past
 
-lowest:  ## the same tests with the lowest versions that pyproject.toml allows (Python 3.11)
+lowest:  ## run the core tests with the lowest versions that pyproject.toml allows (Python 3.11)
 	@$(PYTHON) tools/environment.py lowest
 	@OMP_NUM_THREADS=1 .venv-lowest/$(SCRIPTS)/python -m pytest -n 2 $(CORE)
 
-runs: env  ## train the stored runs that are missing (needs MNIST; goes on where it was stopped)
+runs: env  ## train the stored runs that are missing (needs MNIST; resumes if it was stopped)
 	@$(BIN)/python -m vqvae_book.experiments
 
-sweep: env  ## those of the sweep over K and beta alone, two at a time
+sweep: env  ## train only the runs of the sweep over K and beta, two at a time
 	@$(BIN)/python -m vqvae_book.experiments --list sweep- | xargs -r -n 1 -P 2 $(BIN)/python -m vqvae_book.experiments
 
-pretrained: env  ## train the models that the library ships and lacks (needs MNIST; an hour on one core)
+pretrained: env  ## train the shipped models that are missing (needs MNIST; an hour on one core)
 	@$(BIN)/python -m vqvae_book.pretrained
 
 verify-runs: env  ## train one stored run again and compare: make verify-runs RUN=ema-468-seed0
 	@$(BIN)/python -m vqvae_book.experiments --verify $(RUN)
 
-bench: ## speed against peers, in an environment of its own
+bench: ## compare speed with other libraries, in a separate environment
 	@$(PYTHON) tools/environment.py bench
 	.venv-bench/$(SCRIPTS)/python benchmarks/speed.py
 
-quality:  ## test error against peers, hours (goes on where it was stopped); the same environment
+quality:  ## compare test error with other libraries (takes hours; resumes if it was stopped), in the same environment
 	@$(PYTHON) tools/environment.py bench
 	.venv-bench/$(SCRIPTS)/python benchmarks/quality.py
 
-requirements:  ## compile requirements*.txt anew (needs uv)
+requirements:  ## recompile requirements*.txt (needs uv)
 	uv pip compile --universal --python-version 3.11 --fork-strategy fewest --no-annotate --no-header -q \
 		requirements.in -o requirements.txt
 	uv pip compile --python-version 3.13 --no-annotate --no-header -q requirements-colab.in -o requirements-colab.txt

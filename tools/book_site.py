@@ -59,7 +59,7 @@ def seconds(node: nodes.Node) -> float:
 def fold(self: nodes.NodeVisitor, node: HideCodeCellNode) -> None:
     """Begin the folded part of a cell: a small word to click, where MyST-NB would have a bar."""
     code, kind = node.astext(), "code" if "above-input" in node["classes"] else "output"
-    kind = "set-up" if code.startswith("# Set-up") else "imports" if code.startswith(("import ", "from ")) else kind
+    kind = "setup" if code.startswith("# Setup") else "imports" if code.startswith(("import ", "from ")) else kind
     of = " of this figure" if node.parent and any(node.parent.findall(nodes.image)) else ""
     start = f'<details class="hide {" ".join(node["classes"])}">'
     self.body.append(f'{start}<summary aria-label="Show the {kind}{of}">{kind}</summary>\n')

@@ -1,13 +1,13 @@
 """Execute the chapters once, for the test and for the site.
 
     python tools/build.py test                   execute every notebook
-    python tools/build.py site                   execute what has no up-to-date execution, then build the site
-    python tools/build.py serve --port PORT      show the site, and build its pages anew when prose or styles change
+    python tools/build.py site                   execute what is not up to date, then build the site
+    python tools/build.py serve --port PORT      show the site, and rebuild its pages when prose or styles change
     python tools/build.py test --only NOTEBOOK   execute some, in executed/alone, beside the site's own
 
 Notebooks are executed in copies below `executed/book`, and the site is built from those. Each copy says what its
-execution depended on: its code, the library, and of the book's own package the modules that it imports. Prose is not
-among that: it is taken from the sources when the site is built.
+execution depended on: its code, the library, and the modules of the book's own package that it imports. Prose is not
+part of that: it is taken from the sources when the site is built.
 """
 
 from __future__ import annotations
@@ -217,7 +217,7 @@ def serve(port: int) -> None:
     """Show the site until it is stopped, and build those pages anew whose prose changes."""
     seen, pages = sources(), {"book_pdf": pdf.NAME if (pdf.SITE / pdf.NAME).exists() else ""}
     with contextlib.suppress(KeyboardInterrupt), chromium.serve(pdf.SITE, port) as address:
-        print(f"The book is at {address}. Pages follow their prose; what is to be executed waits for `make book`")
+        print(f"The book is at {address}. Edited prose is shown at once; edited code needs `make book`")
         while True:
             time.sleep(0.5)
             if (now := sources()) != seen:
@@ -241,7 +241,7 @@ def main() -> int:
     if arguments.action == "test":
         return execute(chapters(), BOOK, fresh=True)
     if os.environ.get("VQVAE_QUICK"):
-        sys.exit("VQVAE_QUICK shortens training, and is never published. Remedy: unset it and build again")
+        sys.exit("VQVAE_QUICK shortens training, so its results are never published. Remedy: unset it and build again")
     vendor.fetch()  # before the sources are copied
     return execute(chapters(), BOOK, fresh=False) or site()
 

@@ -5,8 +5,8 @@
     python tools/check_site.py --speed 5        only how fast each opens on a slow phone, the medians of five visits
 
 Faults are: an error or warning in the console, a request to another host or one that fails, a dead link or anchor, code
-that is cut off, what axe-core finds in light and in dark, on a phone scrolling sideways, too many bytes and things that
-move while the page loads, what search engines and screen readers miss. What a second look at a page no longer finds is
+that is cut off, what axe-core finds in light and in dark, sideways scrolling on a phone, too many bytes, things that
+move while the page loads, what search engines and screen readers lack. Faults that a second look no longer finds are
 printed as flaky: a browser on a busy machine now and then gives up on a request.
 """
 
@@ -69,7 +69,7 @@ def listen(tab: Tab, home: str, faults: list[str]) -> None:
     def gate(route) -> None:
         if route.request.url.startswith(("data:", "blob:", f"{home}/")):
             return route.continue_()
-        faults.append(f"asks another host: {route.request.url}")
+        faults.append(f"another host: {route.request.url}")
         return route.abort()
 
     def hear(message) -> None:
@@ -169,8 +169,8 @@ def names(site: Path) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lighthouse", type=int, default=0, help="on how many pages, about; -1: on all")
-    parser.add_argument("--speed", type=int, default=0, help="visits of each page")
+    parser.add_argument("--lighthouse", type=int, default=0, help="on about how many pages; -1: on all")
+    parser.add_argument("--speed", type=int, default=0, help="how many visits to each page")
     given, path = parser.parse_args(), chromium.find()
     wanted = given.lighthouse
     if path is None or not (SITE / "index.html").exists():
@@ -187,7 +187,7 @@ def main() -> int:
         ask_lighthouse(asked, address, path)
     for page in pages:
         facts = "{weight:.0f} KiB in {requests} requests, shift {shift:.3f}".format(**page.facts)
-        print(f"{page.name}: {facts}{', asked by Lighthouse' * (page in asked)}")
+        print(f"{page.name}: {facts}{', checked by Lighthouse' * (page in asked)}")
     for page in pages:  # last, where nobody has to look for them
         for fault in [*(f"flaky, {fault}" for fault in page.flaky), *page.faults]:
             print(f"{page.name}: {fault}")

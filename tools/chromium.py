@@ -23,7 +23,7 @@ FLAGS = (
     "--disable-background-networking --disable-component-update --disable-sync"
 )
 PATIENCE = 120_000  # ms, for a page on a busy machine
-REMEDY = "Remedy: install Chromium (Debian: apt-get install chromium) or name one in VQVAE_BROWSER"
+REMEDY = "Remedy: install Chromium (Debian: apt-get install chromium) or give a browser's path in VQVAE_BROWSER"
 QuietHandler = type("QuietHandler", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
 
 

@@ -2,7 +2,7 @@
 
     python tools/colab_check.py [NOTEBOOK ...]   all where none is named
 
-The package comes from a local clone of HEAD, brought in by each notebook's own first cell. VQVAE_QUICK=1 shortens
+The package comes from a local clone of HEAD, installed by each notebook's own first cell. VQVAE_QUICK=1 shortens
 training: nothing that runs here is published.
 """
 
@@ -34,7 +34,7 @@ def check(notebook: Path, source: str, before: set[str]) -> str:
     """Run one notebook; returns what went wrong, or ""."""
     output(PYTHON, "-m", "pip", "uninstall", "-q", "-y", "vqvae_lib")
     if installed() != before:
-        return "the environment is not as it was before"
+        return "uninstalling the package did not restore the environment"
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, notebook.name)
         copy.write_bytes(notebook.read_bytes())
@@ -43,12 +43,12 @@ def check(notebook: Path, source: str, before: set[str]) -> str:
             return f"pytest ended with status {status}"
     new = installed() ^ before
     ours = len(new) == 1 and new.pop().startswith("vqvae")
-    return "" if ours else f"the first cell should bring in our package alone, and does not: {sorted(new)}"
+    return "" if ours else f"the first cell should install only our package, but changed: {sorted(new)}"
 
 
 def main() -> int:
     if output("git", "status", "--porcelain", "--untracked-files=no").strip():
-        print("The working tree has changes that are not committed: HEAD is checked, not they.")
+        print("The working tree has uncommitted changes: HEAD is checked, without them.")
     failed, before = {}, {package for package in installed() if not package.startswith("vqvae")}
     with tempfile.TemporaryDirectory() as folder:
         bare, checkout = Path(folder, "source.git"), Path(folder, "checkout")

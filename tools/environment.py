@@ -47,7 +47,7 @@ def main():
     if stamp.exists() and stamp.read_text() == digest:
         return
     start, uv = time.perf_counter(), find_uv()
-    print(f"==> installing into {folder} (some minutes the first time)", flush=True)
+    print(f"==> installing into {folder} (a few minutes the first time)", flush=True)
     # pyenv's stand-ins for versions that are not chosen would stop uv's search.
     versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions").glob("3.*/bin")
     os.environ["PATH"] = os.pathsep.join([*map(str, versions), os.environ["PATH"]])
@@ -62,4 +62,4 @@ if __name__ == "__main__":
     try:
         main()
     except subprocess.CalledProcessError as error:
-        sys.exit(f"The environment could not be made: {error.cmd[0]} ended with status {error.returncode}.")
+        sys.exit(f"The environment could not be created: {error.cmd[0]} ended with status {error.returncode}.")

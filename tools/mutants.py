@@ -2,9 +2,9 @@
 
     python tools/mutants.py [MODULE ...] [--sample 30]
 
-mutmut leaves decorated functions alone, here all that stands under ``torch.no_grad``; cosmic-ray imports PyTorch anew
-for each mutant. This imports it once, and forks: Linux and macOS. Defaults, strings, messages and types stay as they
-are. A sample is the mutants with the smallest hashes of their lines: an edit elsewhere draws no others.
+mutmut skips decorated functions, here all those under ``torch.no_grad``; cosmic-ray imports PyTorch again for each
+mutant. This imports it once and forks, so it needs Linux or macOS. Defaults, strings, messages and types stay as they
+are. A sample is the mutants with the smallest hashes of their lines, so an edit elsewhere does not change it.
 """
 
 from __future__ import annotations
@@ -112,8 +112,8 @@ def in_processes(tasks: list[tuple[str, str, str]]) -> Iterator[tuple[str, str, 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("modules", nargs="*", default=MODULES, metavar="MODULE", help=f"of {', '.join(MODULES)}")
-    parser.add_argument("--sample", type=int, help="so many of each module's mutants")
+    parser.add_argument("modules", nargs="*", default=MODULES, metavar="MODULE", help=f"among {', '.join(MODULES)}")
+    parser.add_argument("--sample", type=int, help="how many of each module's mutants to try")
     options, tasks, lived = parser.parse_args(), [], Counter()
     for module in options.modules:
         text = (ROOT / "vqvae_lib" / f"{module}.py").read_text(encoding="utf-8")
@@ -122,13 +122,13 @@ def main() -> int:
         importlib.import_module(name)
     for module, _, passed in in_processes([(module, "", "") for module in options.modules]):
         if not passed:
-            sys.exit(f"{module}: its tests fail as it is. Mend them first.")
+            sys.exit(f"{module}: its tests fail before any change. Fix them first.")
     for module, what, passed in in_processes(tasks):
         if passed:
             lived[module] += 1
             print(f"survived  {module}.py:{what}", flush=True)
     alive = sum(lived.values())
-    print(f"all: {len(tasks) - alive} of {len(tasks)} mutants killed, {NEEDED:.0%} are to be; survivors: {dict(lived)}")
+    print(f"all: {len(tasks) - alive} of {len(tasks)} mutants killed, {NEEDED:.0%} required; survivors: {dict(lived)}")
     return int(len(tasks) - alive < NEEDED * len(tasks))
 
 

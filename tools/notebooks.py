@@ -1,7 +1,7 @@
-"""Notebooks as the repository keeps them: no outputs, one kernel, ids that follow the content, one set-up cell.
+"""Notebooks as the repository keeps them: no outputs, one kernel, ids that follow the content, one setup cell.
 
-    python tools/notebooks.py format [NOTEBOOK ...]   put them in that form; without names all, with numbers in order
-    python tools/notebooks.py check                   say which files are not so
+    python tools/notebooks.py format [NOTEBOOK ...]   put them in that form; with no names, all, renumbered
+    python tools/notebooks.py check                   list those not in that form
 
 jupytext turns them into text and back; CONTRIBUTING.md has the commands.
 """
@@ -32,7 +32,7 @@ def read(path: Path) -> NotebookNode:
 
 
 def first_cell(install: str | None = None) -> NotebookNode:
-    """The set-up cell, known by its first line, with what pip installs; the repository if not given."""
+    """The setup cell, known by its first line, with what pip installs; the repository if not given."""
     if install is None:
         url = recorded_repository()
         install = f"git+{url}" if url else ""
@@ -64,7 +64,7 @@ def normalized(notebook: NotebookNode) -> str:
 
 
 def published(path: Path) -> str:
-    """The text of a notebook as the site offers it: its set-up cell installs from where this build comes from."""
+    """The text of a notebook as the site offers it: its setup cell installs from where this build comes from."""
     notebook = read(path)
     for cell in filter(is_first_cell, notebook.cells):
         cell.source = first_cell(install_source()).source

@@ -49,7 +49,7 @@ def site_address(environment: Mapping[str, str] = os.environ) -> str:
 
 
 def install_source(environment: Mapping[str, str] = os.environ) -> str:
-    """What a published notebook's set-up cell hands to pip, or "": in a build of GitHub's, the very commit built."""
+    """What a published notebook's setup cell hands to pip, or "": in a build of GitHub's, the very commit built."""
     url, commit = repository(environment), environment.get("GITHUB_SHA", "")
     return f"git+{url}@{commit}".rstrip("@") if url else ""
 

@@ -31,7 +31,7 @@ def fetch() -> None:
     if complete():
         return
     if (npm := shutil.which("npm")) is None:
-        sys.exit("The site's scripts come from npm, and there is none here. Remedy: install Node.js, which brings it")
+        sys.exit("The site's scripts come from npm, which is missing. Remedy: install Node.js, which includes it")
     subprocess.run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], cwd=ROOT, check=True)
     shutil.rmtree(SITE, ignore_errors=True)
     for file in [file for pattern in SERVED for file in MODULES.glob(pattern)]:

@@ -40,9 +40,9 @@ def load_or_train(
 ) -> VQVAETrainer:
     """Take a trained VQ-VAE from the cache, or train it and keep it there.
 
-    Where anything that decides the weights has changed, it is trained anew. A run that
-    broke off goes on; processes may share the folder. Where that can't be written, a
-    warning says so, and the trained model comes back all the same.
+    If anything that decides the weights has changed, it is trained again. A run that
+    was interrupted is resumed; processes may share the folder. If it can't be written,
+    a warning says so, and the trained model is returned all the same.
 
     Args:
         config: every choice of the run.
@@ -60,17 +60,17 @@ def load_or_train(
     trainer = VQVAETrainer(config)
     try:
         trainer.load(path)
-        log.info("taken from %s: step %d of %d", path, trainer.step, steps)
+        log.info("loaded from %s: step %d of %d", path, trainer.step, steps)
     except FileNotFoundError:
         log.info("not in the cache yet: training %d steps", steps)
     except (CheckpointError, OSError) as error:
-        log.warning("training anew: %s", error)
+        log.warning("training again: %s", error)
     try:
         if trainer.step == 0:
             trainer.fit(loader, steps=steps, save_to=path)
         elif trainer.step < steps:
             trainer.resume(loader, save_to=path)
     except OSError as error:
-        log.warning("the trained model will not be kept: %s", error)
+        log.warning("the trained model can't be cached: %s", error)
         trainer.resume(loader)  # the trainer still has all steps that it has done
     return trainer

@@ -90,8 +90,8 @@ def moving_averages(averages: Seeds, loss_term: Seeds, steps: int) -> Claim:
 def any_beta(errors_at: Mapping[int, Mapping[float, Seeds]]) -> Claim:
     """Judge by errors, K -> beta -> one per seed, in pairs with those at beta = 0.25.
 
-    Runs of one K and seed share first weights and batches. A sign test decides, at .05
-    divided by the number of tests.
+    Runs with equal K and seed share initial weights and batches. A sign test decides at
+    .05 divided by the number of tests.
     """
     betas = sorted(set().union(*errors_at.values()) - {0.25})
     rows, differ = [], []
@@ -119,7 +119,7 @@ def any_beta(errors_at: Mapping[int, Mapping[float, Seeds]]) -> Claim:
 def large_codebook(
     sizes: tuple[int, int], errors: Sequence[Seeds], active: Seeds, even: Seeds
 ) -> Claim:
-    """Judge by the codes in use; sizes and errors of the largest and of the next."""
+    """Judge by the codes in use; sizes, errors: of the two largest codebooks."""
     used = [100 * codes / sizes[0] for codes in active]
     words = "lower than", "higher than", "not clearly different from that"
     apart = 100 * abs(1 - fmean(errors[0]) / fmean(errors[1]))
@@ -143,7 +143,7 @@ def large_codebook(
 
 
 def beta_pulls_encoder(paper: Sequence[str], legacy: Sequence[str]) -> Claim:
-    """Judge by what the gradient of the term with beta reaches, in two codes."""
+    """Judge by what the beta term's gradient reaches in two implementations."""
     right = [list(parts) == ["encoder outputs"] for parts in (paper, legacy)]
     swapped = (
         "depends on the code: it holds as the paper writes it; in the legacy code the "
@@ -162,7 +162,7 @@ def beta_pulls_encoder(paper: Sequence[str], legacy: Sequence[str]) -> Claim:
 
 
 def generates(K: int, saved: Seeds, drawn: Seeds, alone: Seeds, floor: float) -> Claim:
-    """Judge by bits that priors save, and distances of samples, lone codes, images."""
+    """Judge by bits saved, and distances of samples, independent codes, real images."""
     far = either(
         below(floor, drawn), "; its samples are not as close as real images", ""
     )
@@ -211,7 +211,7 @@ def discrete_is_easier(differences: Sequence[tuple[float, Seeds]]) -> Claim:
 
 
 def _along(rates: Seeds, leads: Sequence[str]) -> str:
-    """Say at which rates, in rising order, which model leads."""
+    """Say which model leads at which rates, in ascending order."""
     pairs = zip(leads, rates, strict=True)
     runs = [
         (lead, [f"{rate:.0f}" for _, rate in run])
@@ -230,7 +230,7 @@ def _along(rates: Seeds, leads: Sequence[str]) -> str:
 def behind_in_likelihood(plain: Seeds, learned: Seeds, at_edge: bool) -> Claim:
     """Judge by bits per dimension, VAE minus VQ-VAE, under plain and learned priors.
 
-    ``at_edge``: a model's best setting lies at the end of what was tried.
+    ``at_edge``: a model's best setting is at the edge of the range that was tried.
     """
     near = [below(gaps, 0) and below(2 * PAPER, gaps) for gaps in (plain, learned)]
     answers = {
@@ -258,7 +258,7 @@ def behind_in_likelihood(plain: Seeds, learned: Seeds, at_edge: bool) -> Claim:
 def codes_are_used(
     swaps: Mapping[str, Seeds], saved: Mapping[str, Seeds], rates: Mapping[str, Seeds]
 ) -> Claim:
-    """Judge by nats lost by a swap, saved and paid; each: first part -> seeds."""
+    """Judge by nats lost by a swap, saved and paid: part that learns first -> seeds."""
     used = [word for word, costs in swaps.items() if latent_usage(costs) == "used"]
     some = f"depends on which part learns first: used with {listed(used)} only"
     answer = either(bool(used), some, verdict(False))
@@ -310,7 +310,7 @@ def latent_collapses(
 def grids_win_with_many_codes(
     codebook: Mapping[int, Seeds], grid: Mapping[int, Seeds]
 ) -> Claim:
-    """Judge by errors at equal bits per position: these -> one per seed."""
+    """Judge by errors at equal bits per position: bits -> one error per seed."""
     leads = _by_size(grid, codebook)
     few, many = leads[min(leads)], leads[max(leads)]
     turned = few == "lower" or many == "higher"
@@ -346,7 +346,7 @@ def rotation_helps(
 
 
 def one_matrix_keeps_codes(codes: int, moved: Seeds, plain: Seeds) -> Claim:
-    """Judge by the shares of codes in use, of the largest size; one per seed."""
+    """Judge by the shares of codes in use in the largest codebook, one per seed."""
     shares = [[100 * share for share in shares] for shares in (moved, plain)]
     words = "smaller than", "larger than", "about as large as"
     return Claim(

@@ -24,7 +24,7 @@ FIRSTS = {  # which part learns first, in words and in the studies of collapse
 
 
 def numbers(results: Sequence[Result], name: str = "MSE") -> list[float]:
-    """Return one number of each result, the test error if not said otherwise."""
+    """Return one number of each result, by default the test error."""
     return [result.numbers[name] for result in results]
 
 
@@ -45,7 +45,7 @@ def by_beta(
 
 
 def grouped(studies: Sequence[Result], setting: str) -> dict[float, list[Result]]:
-    """Return studies by one of their settings, in its rising order."""
+    """Group studies by one of their settings, in ascending order."""
     groups: dict[float, list[Result]] = defaultdict(list)
     for study in studies:
         groups[study.settings[setting]].append(study)
@@ -53,7 +53,7 @@ def grouped(studies: Sequence[Result], setting: str) -> dict[float, list[Result]
 
 
 def saved_by_prior(studies: Sequence[Result]) -> list[float]:
-    """Return the share of the bits at the entropy of use that each prior saves."""
+    """Return the share of the bits at the codes' entropy that each prior saves."""
     pairs = (numbers(studies, "prior bits"), numbers(studies, "entropy bits"))
     return [1 - prior / entropy for prior, entropy in zip(*pairs, strict=True)]
 
@@ -61,10 +61,10 @@ def saved_by_prior(studies: Sequence[Result]) -> list[float]:
 def at_equal_error(vq: Groups, vae: Groups) -> list[tuple[float, list[float]]]:
     """Return bits of VAE minus VQ-VAE at equal error, under learned priors.
 
-    One row per error of a setting of either model, in order of the VQ-VAE's mean bits:
-    these, and a difference per seed. The other model's bits are read off a line through
-    its settings of the same seed. Seeds whose error it does not reach are left out, and
-    settings with fewer than two seeds.
+    One row for each setting of either model, sorted by the VQ-VAE's mean bits: those
+    bits, and a difference per seed. The other model's bits are read off a line through
+    its settings of the same seed. Seeds whose error it does not reach are left out, as
+    are settings with fewer than two seeds.
     """
     rows = []
     for ours, theirs in ((vq, vae), (vae, vq)):
@@ -80,12 +80,12 @@ def at_equal_error(vq: Groups, vae: Groups) -> list[tuple[float, list[float]]]:
 
 
 def cheaper(bits: Sequence[float], vae: str, vq: str, tie: str) -> str:
-    """Say which model is, by bits of VAE minus VQ-VAE, one difference per seed."""
+    """Say which model is cheaper, given each seed's bits of VAE minus VQ-VAE."""
     return compared(bits, (-NEAR, NEAR), vae, vq, tie)
 
 
 def _bits(study: Result, theirs: Groups) -> float:
-    """Read bits at a study's error off the others' line of its seed, or NaN."""
+    """Read bits at a study's error off the other model's line, same seed, or NaN."""
     seed = study.settings["seed"]
     points = sorted(
         (peer.numbers["MSE"], peer.numbers["prior bits"])
@@ -110,7 +110,7 @@ def best(groups: Groups, price: str) -> float:
 
 
 def gaps(vae: Groups, vae_price: str, vq: Groups, vq_price: str) -> list[float]:
-    """Return VAE minus VQ-VAE in bits per dimension at their best, one per seed."""
+    """Return VAE minus VQ-VAE in bits per dimension, each at its best, per seed."""
     ours = _by_seed(vq[best(vq, vq_price)], vq_price)
     theirs = _by_seed(vae[best(vae, vae_price)], vae_price)
     return [theirs[seed] - ours[seed] for seed in sorted(ours.keys() & theirs.keys())]
@@ -128,7 +128,7 @@ def _by_seed(studies: Sequence[Result], price: str) -> dict[int, float]:
 def collapse(
     studies: Sequence[Result], kind: str, number: str
 ) -> dict[str, list[float]]:
-    """Return a number of the studies of collapse: first part -> one per seed.
+    """Return a number of the collapse studies: part that learns first -> seeds.
 
     ``kind``: "vq" or "gaussian". ``number``: "rate", "swap" for what a swap of latents
     loses, "saved" for what the latent saves.
@@ -142,10 +142,10 @@ def collapse(
 
 
 def at_rest(studies: Sequence[Result], kind: str) -> dict[str, bool]:
-    """Return whether every study saw the rate at rest: part that learns first -> it.
+    """Say for each part that may learn first if every study saw the rate at rest.
 
     At rest: its means over the last two sixths of training differ by at most a tenth
-    of the earlier one, or a tenth of a nat. A study without the rate's course saw none.
+    of the earlier one, or a tenth of a nat. A study without a stored curve never is.
     """
     found = {}
     for word, first in FIRSTS.items():

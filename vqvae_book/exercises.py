@@ -25,7 +25,7 @@ KINDS = {float: "a number", Tensor: "numbers", str: "text", Callable: "a functio
 
 
 class Exercise(NamedTuple):
-    """A check: what it makes of an answer, what an answer is, what to say if right."""
+    """A check: its hint for an answer, an answer's type, what to say if it is right."""
 
     hint: Callable[[Any], str | None]
     kind: type
@@ -33,7 +33,7 @@ class Exercise(NamedTuple):
 
 
 class ReaderError(Exception):
-    """A reader's function raised; its cause says what."""
+    """A reader's function raised an error, which is the cause of this one."""
 
 
 _registry: dict[str, Exercise] = {}
@@ -43,13 +43,13 @@ def exercise(number: str, right: str) -> Callable:
     """Register a function as the check of an exercise: answer -> hint, None if right.
 
     Args:
-        number: as in the chapter, "2.3".
+        number: the one in the chapter, such as "2.3".
         right: why a right answer is right, in a sentence.
 
-    The argument's annotation says what an answer is, and what is not that is refused:
-    ``float``; ``Tensor``, float64, also for a list of numbers; ``str``, which comes in
-    lower case without space around it; ``Callable``, whose errors are reported as the
-    reader's; or another class (for what the reader's objects do: `guarded`).
+    The argument's annotation is the type that an answer must have; others are rejected:
+    ``float``; ``Tensor``, made float64, also from a list of numbers; ``str``, made
+    lower case and stripped; ``Callable``, whose errors are reported as the reader's; or
+    another class (wrap calls to the reader's objects in `guarded`).
     """
 
     def register(hint: Callable[[Any], str | None]) -> Callable[[Any], str | None]:
@@ -72,7 +72,7 @@ def exercises() -> dict[str, Exercise]:
 
 
 def check(number: str, answer: Any) -> Markdown:
-    """Say whether an answer is right, and why, or where to look; ``...`` is none yet.
+    """Say whether an answer is right, and why, or where to look; ``...`` is not one.
 
     Random draws of a check have a fixed seed, and the caller's generator is left alone.
     An exercise that has no check raises ``ValueError``.
@@ -99,7 +99,7 @@ def check(number: str, answer: Any) -> Markdown:
 
 
 def disagreement(function: Callable, ours: Callable, *cases: tuple) -> str | None:
-    """Call both on each case, a tuple of arguments; the first difference is a hint.
+    """Call both on each case, a tuple of arguments; describe the first difference.
 
     Results are tensors, numbers or tuples of numbers. None if all agree to 1e-4.
     """
@@ -136,7 +136,7 @@ def _place(number: str) -> list[int]:
 
 
 def _tensor(value: Any) -> Tensor | None:
-    """Return numbers as float64 on the CPU; None if they are none."""
+    """Return numbers as float64 on the CPU, or None if they are not numbers."""
     try:
         numbers = torch.as_tensor(value).detach().cpu()
     except (TypeError, ValueError, RuntimeError):
@@ -146,7 +146,7 @@ def _tensor(value: Any) -> Tensor | None:
 
 
 def _read(answer: Any, kind: type) -> Any:
-    """Return an answer as what it has to be, or None."""
+    """Convert an answer to the type it must have, or return None."""
     if kind is str:
         return answer.strip().lower() if isinstance(answer, str) else None
     if kind is Callable:
@@ -161,7 +161,7 @@ def _read(answer: Any, kind: type) -> Any:
 
 
 def guarded(function: Callable) -> Callable:
-    """Have what a reader's function raises reported as that function's error."""
+    """Wrap a reader's function so that what it raises is reported as its error."""
 
     @functools.wraps(function, updated=())
     def call(*args: Any) -> Any:

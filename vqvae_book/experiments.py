@@ -1,12 +1,12 @@
 """Make the results that the chapters draw from, and check that they can be made again.
 
     python -m vqvae_book.experiments [PREFIX ...]  make what is missing or out of date
-    python -m vqvae_book.experiments --list [P ...]  name it
+    python -m vqvae_book.experiments --list [P ...]  only list it
     python -m vqvae_book.experiments --verify X      make X again and compare
 
-They need the real MNIST (VQVAE_DATA) and take minutes each. Two processes share the
-work with ... --list | xargs -n 9 -P 2 python -m vqvae_book.experiments, each for nine
-experiments, that use one classifier.
+They need the real MNIST (VQVAE_DATA) and take minutes each. To share the work between
+two processes: ... --list | xargs -n 9 -P 2 python -m vqvae_book.experiments. Each call
+then does nine experiments with one classifier.
 """
 
 from __future__ import annotations
@@ -68,13 +68,13 @@ def experiments() -> dict[str, Experiment]:
 
 
 def up_to_date(name: str, experiment: Experiment) -> bool:
-    """Whether a result is stored that was made with these settings."""
+    """Whether a result that was made with these settings is stored."""
     path = experiment.folder / f"{name}.json"
     return path.exists() and Result.read(path).settings == experiment.settings
 
 
 def perform(name: str, experiment: Experiment) -> Result:
-    """Do one experiment; nothing is written."""
+    """Do one experiment, without storing the result."""
     images, settings, start = data(), experiment.settings, time.perf_counter()
     parts = experiment.make()
     seconds = time.perf_counter() - start
@@ -88,7 +88,7 @@ def verify(name: str, experiment: Experiment) -> int:
     prefix = name.rpartition("seed")[0] + "seed"
     stored = {run.name: run.numbers for run in stored_runs(prefix, experiment.folder)}
     if name not in stored or len(stored) < 2:
-        print(f"{name} and another of its seeds must be stored first: make runs.")
+        print(f"{name} and another of its seeds must be stored: run `make runs`.")
         return 2
     new, status = perform(name, experiment).numbers, 0
     for what in [what for what in COMPARED if what in new]:
@@ -105,7 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Read the command line and do what it asks."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "prefix", nargs="*", default=[""], help="only names that begin so"
+        "prefix", nargs="*", default=[""], help="only names that start with it"
     )
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--verify", metavar="NAME", choices=experiments())
@@ -122,7 +122,7 @@ def main(arguments: list[str] | None = None) -> int:
         result = perform(name, experiment)
         result.write(experiment.folder)
         seconds = result.provenance["seconds"]
-        print(f"{name}: {seconds:.0f} s; {len(wanted) - i} may be left", flush=True)
+        print(f"{name}: {seconds:.0f} s; at most {len(wanted) - i} left", flush=True)
     return 0
 
 

@@ -33,11 +33,11 @@ BOOK = 0.25  # the book's beta
 
 
 def explore_sweep(folder: str | Path = RUNS) -> HTML | Markdown:
-    """Show the runs of a sweep: K and beta from sliders or from a map, and a seed.
+    """Show the runs of a sweep; sliders or a map choose K and beta, buttons the seed.
 
     ``explorer.html`` shows what :func:`contents` gathers, and needs neither kernel nor
-    other files: it is the same in Jupyter, in Colab and on a page, whose pictures the
-    book's build puts into a file of their own.
+    other files: it is the same in Jupyter, in Colab and on the site, where the build
+    moves the pictures to a separate file.
     """
     if not (points := sweep(folder)):
         return say("> There are no runs of the sweep. Remedy: `make sweep`.")
@@ -46,7 +46,7 @@ def explore_sweep(folder: str | Path = RUNS) -> HTML | Markdown:
 
 
 def _set_apart(data: dict[str, Any]) -> list[str]:
-    """Take out all pictures but the first that is shown; leave their places instead."""
+    """Take out all pictures but the one shown first; put numbers in their place."""
     row, column = data["start"]
     first = data["cells"][row][column]["runs"][:1]
     runs = [run for line in data["cells"] for cell in line for run in cell["runs"]]
@@ -102,7 +102,7 @@ def _originals(run: Result) -> tuple[str, str]:
 
 
 def readable_on(color: Sequence[float]) -> str:
-    """Return black or white, whichever has more contrast: one of them has 4.5."""
+    """Return black or white, whichever has more contrast: one always has 4.5 : 1."""
     luminance = np.array(color[:3]) ** 2.2 @ [0.2126, 0.7152, 0.0722]
     return "#000" if luminance > 0.18 else "#fff"
 

@@ -1,4 +1,4 @@
-"""What single pages need besides the library: images, choices of codes, a verdict."""
+"""What some pages need besides the library: images, choices of codes, a verdict."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ def choose_codes(
 ) -> Tensor:
     """Encode images with codes that are near and cheap, (8.8), one after the other.
 
-    k_i = argmin_k ||z_e - e_k||^2 + price * (-ln p(k | k_<i)). Greedy: what a choice
-    does to the price of later codes is not looked at. It costs what drawing costs, and
-    holds the distances to all K codes.
+    k_i = argmin_k ||z_e - e_k||^2 + price * (-ln p(k | k_<i)). Greedy: it ignores
+    what a choice does to the price of later codes. It takes as long as sampling, and
+    holds the distances to all K codes in memory.
 
     Args:
         model: a trained VQ-VAE.
         prior: a prior over its codes.
         x: images (B, C, H, W) in [0, 1].
-        price: the squared distance that a nat may cost, 0 or more; 0 takes the nearest
+        price: the squared distance that a nat is worth, 0 or more; 0 takes the nearest
             codes, as ``model.encode`` does.
         condition: as in ``PixelCNN.forward``.
 
@@ -94,7 +94,7 @@ def latent_usage(swap_costs: Sequence[float]) -> str:
 
 
 def binarized(dataset: ImageDataset, side: int = 14) -> TensorDataset:
-    """Make images of 0 and 1: shrink to side x side by averaging, and cut at a half.
+    """Make images of 0 and 1: average down to side x side, then threshold at 1/2.
 
     Returns:
         (N, C, side, side) float32 and the labels, for ``BatchLoader``.
@@ -105,7 +105,7 @@ def binarized(dataset: ImageDataset, side: int = 14) -> TensorDataset:
 
 
 class ResizeDecoder(Decoder):
-    """A :class:`Decoder` with upsampling and a convolution for each transposed one."""
+    """A :class:`Decoder` with upsampling and convolutions, none of them transposed."""
 
     def __init__(self, config: VQVAEConfig) -> None:
         super().__init__(config)
@@ -135,6 +135,6 @@ def receptive_field(layers: Iterable[nn.Conv2d]) -> tuple[int, int, int]:
 
 
 def compression_ratio(image_shape: tuple[int, int, int], bits: float) -> float:
-    """Return how many times fewer bits than 8 per pixel and channel an image costs."""
+    """Return raw bits, 8 per pixel and channel, over the bits that an image costs."""
     require(bits > 0, "bits", bits, "above 0")
     return 8 * math.prod(image_shape) / bits

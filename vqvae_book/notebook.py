@@ -19,7 +19,7 @@ _embedded: Counter[str] = Counter()
 
 
 def quick(steps: int, fewer: int = 20) -> int:
-    """Return ``steps``, at most ``fewer`` where the environment has ``VQVAE_QUICK=1``.
+    """Return ``steps``, but at most ``fewer`` if ``VQVAE_QUICK=1`` is set.
 
     Quick mode proves that a chapter's code runs; its results are published nowhere.
     """
@@ -33,14 +33,14 @@ def source(*things: Callable | type) -> Markdown:
 
 
 def say(text: str) -> Markdown:
-    """Show Markdown that the run made; without math, which Colab would not set."""
+    """Show Markdown that the run made. No math: Colab would not render it."""
     from IPython.display import Markdown  # only there when a notebook runs
 
     return Markdown(textwrap.dedent(text).strip())
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> Markdown:
-    """Show rows of named values; floats get four figures, what lacks stays empty."""
+    """Show rows of named values: four digits of a float, blanks for missing values."""
     rows = list(rows)
     columns = list(dict.fromkeys(name for row in rows for name in row))
     lines = [columns, ["---"] * len(columns)]
@@ -51,7 +51,7 @@ def table(rows: Iterable[Mapping[str, Any]]) -> Markdown:
 
 
 # What an embed's script of class "later" holds: in the page, or in a script that the
-# site's build has made of it (one can be had from a disk too), fetched when wanted.
+# site's build has made of it (which also loads from a disk), fetched when needed.
 LATER = """const later = (root, found) => () => found ??= new Promise((done, fail) => {
   const { dataset: { src }, text } = root.querySelector(".later");
   if (!src) return done(JSON.parse(text));
@@ -65,9 +65,9 @@ LATER = """const later = (root, found) => () => found ??= new Promise((done, fai
 def embed(module: str, *name: str, **values: Any) -> HTML:
     """Show ``x.html``, which lies beside the module ``x.py``, with values filled in.
 
-    ``@DATA@`` in it stands for the value ``DATA``: text as it is, others as JSON in
-    which nothing ends a script. ``@ID@`` stands for a name that the page has to itself,
-    so that it may be shown more than once; ``name`` is a part of it.
+    ``@DATA@`` in it stands for the value ``DATA``: text as it is, anything else as JSON
+    that is safe in a script. ``@ID@`` stands for an id that is unique on the page, so
+    that a file can be shown more than once; ``name`` is a part of the id.
     """
     from IPython.display import HTML  # only there when a notebook runs
 

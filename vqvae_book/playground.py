@@ -15,6 +15,6 @@ def playground() -> HTML:
 
     ``playground.html`` computes what :class:`vqvae_lib.VectorQuantizer` and
     :class:`vqvae_lib.EMAVectorQuantizer` do, in float64; a test compares them. It needs
-    neither kernel nor other files, and may stand in a page more than once.
+    neither kernel nor other files, and can be on a page more than once.
     """
     return embed(__file__)

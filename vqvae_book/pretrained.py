@@ -1,7 +1,7 @@
 """Make the trained models that the library ships: python -m vqvae_book.pretrained.
 
 Each is trained as the stored studies were, rounded to half precision, and measured as
-it is shipped. It needs the real MNIST (VQVAE_DATA) and minutes on one core.
+it is shipped. This needs the real MNIST (VQVAE_DATA), and takes minutes on one core.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PRIOR, OF = "mnist-k32-classes", "mnist-k32"
 
 
 def half(model: nn.Module) -> dict[str, Any]:
-    """Round a model to half precision, in place, and return its state so."""
+    """Round a model to half precision, in place, and return the rounded state."""
     state = model.state_dict()
     rounded = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
     model.load_state_dict(rounded)
@@ -42,7 +42,7 @@ def half(model: nn.Module) -> dict[str, Any]:
 
 
 def make_model(K: int) -> tuple[VQVAE, dict[str, Any]]:
-    """Train a VQ-VAE with K codes; return it as shipped, and what is known of it."""
+    """Train a VQ-VAE with K codes; return it as shipped, and facts about it."""
     config = VQVAEConfig(num_embeddings=K, seed=0, device="cpu")
     loader = create_dataloader(config, dataset=data()[0])
     model = load_or_train(config, loader, steps=STEPS["model"]).model.eval()

@@ -34,11 +34,11 @@ FAILED = 0.5  # of the variance; the mean image alone loses .7 of MNIST's
 
 @dataclass(frozen=True)
 class Result:
-    """What one experiment found with one seed; others differ in ``seed`` alone.
+    """What one experiment found with one seed; repetitions differ in ``seed`` only.
 
     Attributes:
         name: the file's name without its ending.
-        settings: all that decides the result, as plain values; of a run the fields of
+        settings: all that decides the result, as plain values; for a run, the fields of
             its :class:`VQVAEConfig`, and ``steps``.
         numbers: name -> number, a list of them or a dict of them.
         history: name -> one number per window of steps.
@@ -67,7 +67,7 @@ class Result:
             usage = torch.tensor(raw.pop("usage")) if "usage" in raw else None
             return cls(name=path.stem, pictures=pictures, usage=usage, **raw)
         except Exception as error:  # json and Pillow raise many kinds
-            remedy = "Make it again: delete it, then make runs."
+            remedy = "Delete it, then run `make runs`."
             raise ValueError(f"{path} is damaged ({error!r}). {remedy}") from error
 
     def write(self, folder: str | Path) -> Path:
@@ -97,7 +97,7 @@ def stored_studies(prefix: str = "", folder: str | Path = STUDIES) -> list[Resul
 
 
 def sweep(folder: str | Path = RUNS) -> dict[tuple[int, float], list[Result]]:
-    """Return the sweep's runs: (K, beta), in rising order -> one run per seed."""
+    """Return the sweep's runs: (K, beta), in ascending order -> one run per seed."""
     points: dict[tuple[int, float], list[Result]] = {}
     for run in stored_runs("sweep-", folder):
         K, beta = run.settings["num_embeddings"], run.settings["commitment_cost"]
@@ -180,6 +180,6 @@ def _unpacked(count: int, strip: str) -> Tensor:
 
 
 def _short(values: Any) -> Any:
-    """Round all floats to six figures: more would be stored noise."""
+    """Round all floats to six significant digits: more would be noise."""
     text = json.dumps(values)
     return json.loads(text, parse_float=lambda digits: float(f"{float(digits):.6g}"))

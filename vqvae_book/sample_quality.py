@@ -1,4 +1,4 @@
-"""How good drawn images are: a classifier's features, distances of sets, sharpness."""
+"""How good drawn images are: a classifier's features, set distances, sharpness."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vqvae_lib._util import eval_mode, require, seeded
 
 
 class Classifier(nn.Module):
-    """A network for classes of 1 x 28 x 28 images; before its last layer: features."""
+    """A classifier of 1 x 28 x 28 images; its last layer's inputs are the features."""
 
     def __init__(self, classes: int = 10, features: int = 64, seed: int = 0) -> None:
         super().__init__()
@@ -66,21 +66,21 @@ def classify(model: Classifier, images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def frechet_distance(one: Tensor, other: Tensor) -> float:
-    """Compute the Fréchet distance of two sets of features (Heusel et al. 2017).
+    """Compute the Fréchet distance between two feature sets (Heusel et al. 2017).
 
-    Each set is taken for a Gaussian: ||m1 - m2||^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)). It
-    depends on how many vectors there are: compare sets of one size, and know the
-    distance of real images from real ones.
+    Each set is modeled as a Gaussian: ||m1 - m2||^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)). It
+    depends on the number of vectors: compare sets of equal size, and know the distance
+    between two sets of real images.
 
     Args:
-        one, other: (n, F) and (m, F), n and m of 2 or more.
+        one, other: (n, F) and (m, F), n and m at least 2.
 
     Returns:
         The distance, 0 or more, in squared units of the features.
     """
     for name, shape in (("one", tuple(one.shape)), ("other", tuple(other.shape))):
         ok = len(shape) == 2 and shape[0] >= 2
-        require(ok, name, shape, "features (n, F) with n of 2 or more")
+        require(ok, name, shape, "features (n, F) with n >= 2")
     a, b = one.double().cpu(), other.double().cpu()
     # One feature's covariance is a number.
     cov_a, cov_b = (torch.atleast_2d(part.T.cov()) for part in (a, b))
@@ -98,12 +98,12 @@ def precision_recall(
 ) -> tuple[float, float]:
     """Ask which drawn images look real, and which real ones are drawn.
 
-    Around each vector lies a ball that reaches to its k-th neighbor in its set.
-    Precision is the share of drawn vectors in a ball of a real one, recall the share of
-    real ones in a ball of a drawn one (Kynkäänniemi et al. 2019).
+    Around each vector is a ball that reaches to its k-th neighbor in its set. Precision
+    is the share of drawn vectors inside the ball of a real one, recall the share of
+    real vectors inside the ball of a drawn one (Kynkäänniemi et al. 2019).
 
     Args:
-        real, drawn: (n, F) and (m, F) features, n and m alike and more than k.
+        real, drawn: (n, F) and (m, F) features, n and m about equal, and more than k.
         neighbors: k.
     """
     for name, features in (("real", real), ("drawn", drawn)):
@@ -127,7 +127,7 @@ def nearest_images(images: Tensor, among: ImageDataset) -> tuple[Tensor, Tensor]
         among: where to look.
 
     Returns:
-        (n,) int64, places in the dataset, and (n,) the mean squared error per pixel.
+        (n,) int64, positions in the dataset, and (n,) the mean squared error per pixel.
     """
     # The quantizer's lookup serves here too: the dataset is the codebook.
     rows = images.flatten(1)
@@ -139,7 +139,7 @@ def sharpness(images: Tensor) -> float:
     """Compute the share of energy above a quarter of a cycle per pixel.
 
     Args:
-        images: (n, C, H, W) in [0, 1], each taken without its own mean.
+        images: (n, C, H, W) in [0, 1], with its own mean subtracted from each.
 
     Returns:
         A number in [0, 1]; blur lowers it, grain raises it. Without contrast it is 0.

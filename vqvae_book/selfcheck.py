@@ -76,7 +76,7 @@ def _field_faults(table: Any, kind: str, where: str = "") -> Iterator[str]:
             yield f"{field}{where} is missing"
     for field, value in table.items():
         if field not in FIELDS[kind].replace("?", "").split():
-            yield f"{field}{where} is unknown; known are: {FIELDS[kind]}"
+            yield f"{field}{where} is unknown; the fields are: {FIELDS[kind]}"
         elif field in ("options", "wrong", "steps"):
             for i, part in enumerate(value if isinstance(value, list) else [0], 1):
                 yield from _field_faults(part, field, f" of {field} {i}")

@@ -43,7 +43,7 @@ Parts = dict[str, Any]  # a result's numbers, history and pictures
 
 
 class Experiment(NamedTuple):
-    """An experiment with one seed: where its result lies, what decides and makes it."""
+    """An experiment with one seed: its result's folder, settings and maker."""
 
     folder: Path
     settings: dict[str, Any]
@@ -98,10 +98,10 @@ def data() -> tuple[ImageDataset, ImageDataset]:
 
 @functools.cache
 def halves() -> tuple[Tensor, Tensor]:
-    """Return places of test images to compare with, and of as many others to redraw.
+    """Return indices of test images to compare with, and of as many others to redraw.
 
-    In random order, since the test set's second half comes from other writers; apart,
-    since an image redrawn is nearer to itself than any sample can be.
+    In random order: the test set's second half comes from other writers. Disjoint:
+    a redrawn image is nearer to its original than any sample can be.
     """
     generator = torch.Generator().manual_seed(0)
     order = torch.randperm(len(data()[1]), generator=generator)
@@ -139,7 +139,7 @@ def scores(drawn: dict[str, Tensor]) -> dict[str, float]:
 
 
 def share(right: Tensor) -> float:
-    """Return the share of what is true."""
+    """Return the share of values that are true."""
     return float(right.float().mean())
 
 
@@ -150,12 +150,12 @@ def in_parts(function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
 
 
 def redrawn(model: VQVAE, images: ImageDataset) -> Tensor:
-    """Return what a model makes of images."""
+    """Return a model's reconstructions of images."""
     return in_parts(lambda x: model.decode(model.encode(x)), images.floats())
 
 
 def fitted(prior: PriorConfig, K: int, steps: Steps) -> tuple[VQVAE, Trainer]:
-    """Return a VQ-VAE, which the cache may have, and a prior fitted to its codes."""
+    """Return a VQ-VAE, cached if possible, and a prior fitted to its codes."""
     config = VQVAEConfig(num_embeddings=K, seed=prior.seed, device="cpu")
     loader = create_dataloader(config, dataset=data()[0])
     model = load_or_train(config, loader, steps=steps["model"]).model.eval()
@@ -163,7 +163,7 @@ def fitted(prior: PriorConfig, K: int, steps: Steps) -> tuple[VQVAE, Trainer]:
 
 
 def trained(net: PixelCNN, config: PriorConfig, model: Any, steps: Steps) -> Trainer:
-    """Fit a prior to what a model makes of the training images."""
+    """Fit a prior to a model's codes or latents of the training images."""
     trainer = Trainer(net, config)
     trainer.fit(create_code_loader(config, model, data()[0]), steps=steps["prior"])
     trainer.model.eval()
@@ -187,7 +187,7 @@ def parts(numbers: dict, pictures: dict | None = None, **history: list) -> Parts
 
 
 def prior(K: int, seed: int, steps: Steps, prior: PriorConfig) -> Parts:
-    """Price codes without prior, by a table, a table per position, a learned prior."""
+    """Price codes with no prior, one table, a table per position, a learned prior."""
     test = data()[1]
     model, trainer = fitted(prior, K, steps)
     codes = collect_indices(model, BatchLoader(test, 500))
@@ -225,7 +225,7 @@ def longer(K: int, seed: int, steps: Steps, prior: PriorConfig) -> Parts:
 
 
 def best(K: int, seed: int, steps: Steps, prior: PriorConfig, shares: list) -> Parts:
-    """Do what more training can, and what an encoder can that knows the price of codes.
+    """Try more training, and an encoder that knows the price of each code.
 
     ``shares`` are prices of a nat, in mean squared distances from the nearest code.
     """
@@ -337,8 +337,8 @@ def vae(
 def collapse(seed: int, steps: Steps, vae: VAEConfig, free: float) -> Parts:
     """Train both bottlenecks under one autoregressive decoder; which part learns first?
 
-    The decoder's head start is without any latent; the latent's has a KL of little
-    weight, ``free``. Then all train on alike.
+    The decoder gets its head start without any latent, the latent under a KL of small
+    weight, ``free``. After that, all are trained alike.
     """
     train = binarized(data()[0])
     test = binarized(data()[1].subset(slice(DRAWN)))

@@ -1,7 +1,7 @@
 """Words that a run's numbers choose: the only place where a page compares.
 
 Numbers may be one run's or one per seed. Ranges over seeds that overlap are never
-called a lead. Each function here has a case in the tests that turns its words round.
+called a lead. Each function here has a test case that makes its words change.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def either(holds: bool, yes: str, no: str) -> str:
 
 
 def lowest(groups: Mapping[str, Numbers], highest: bool = False) -> list[str]:
-    """Return the names that the data do not tell from the best one, it among them."""
+    """Return the best name, and those that the data can't tell from it."""
     sign = -1 if highest else 1
     ends = {name: sorted(sign * end for end in span(of)) for name, of in groups.items()}
     reach = min(high for _, high in ends.values())
@@ -66,7 +66,7 @@ def trend(courses: Sequence[Sequence[float]]) -> str:
 
 
 def sign_test(differences: Sequence[float]) -> float:
-    """Return the chance of signs as uneven as these, if each were a coin's toss."""
+    """Return the chance of signs as uneven as these, if each were a coin toss."""
     n, above = len(differences), sum(difference > 0 for difference in differences)
     tail = sum(math.comb(n, i) for i in range(min(above, n - above) + 1))
     return min(1.0, 2 * tail / 2**n)
@@ -85,7 +85,7 @@ def plural(count: int, one: str, more: str = "") -> str:
 
 
 def ranged(values: Numbers, form: str = "{:.4g}") -> str:
-    """Return "mean (lowest to highest)", or the number alone where all look alike."""
+    """Return "mean (lowest to highest)", or one number if all look the same."""
     several = list(values) if isinstance(values, Sequence) else [float(values)]
     mean, low, high = (
         form.format(x) for x in (sum(several) / len(several), *span(several))

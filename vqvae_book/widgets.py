@@ -49,7 +49,7 @@ def step_through(frames: Sequence[Tensor], alts: Sequence[str], name: str) -> HT
 
     Args:
         frames: each (n, C, H, W) in [0, 1], n images side by side.
-        alts: what is to be seen on each.
+        alts: an alternative text for each.
         name: of the slider, which counts from 0.
     """
     allowed = f"{len(frames)}, one per frame, and 1 or more"
@@ -74,8 +74,8 @@ def step_through(frames: Sequence[Tensor], alts: Sequence[str], name: str) -> HT
 class TrainExplorer(ipywidgets.VBox):
     """Fields for a setting, Train and Stop, and a comparison that grows with each run.
 
-    Training goes on in a thread of its own, so that the kernel can react to Stop.
-    Threads share torch's generators: what cells draw meanwhile, no seed decides.
+    Training runs in its own thread, so that the kernel can react to Stop. Threads share
+    torch's generators, so random draws in other cells meanwhile follow no seed.
 
     Args:
         config: the choices that have no field.

@@ -22,23 +22,23 @@ from torch import Tensor, nn
 def require(ok: bool, name: str, value: object, allowed: str) -> None:
     """Raise ``ValueError`` naming the value and what is allowed, unless ``ok``."""
     if not ok:
-        raise ValueError(f"{name} = {value!r} is not possible: it must be {allowed}.")
+        raise ValueError(f"{name} = {value!r} is invalid: it must be {allowed}.")
 
 
 def check_int(name: str, value: Any, least: int = 1) -> int:
-    """Return an integer (Python's or NumPy's) of at least ``least``, or raise."""
+    """Return ``value`` as an int; raise unless it is an integer >= ``least``."""
     try:
         ok = not isinstance(value, bool) and operator.index(value) >= least
     except TypeError:
         ok = False
-    require(ok, name, value, f"an integer of {least} or more")
+    require(ok, name, value, f"an integer >= {least}")
     return operator.index(value)
 
 
 def check_number(
     name: str, value: Any, low: float, high: float = math.inf, ends: str = "[)"
 ) -> float:
-    """Return a finite number between ``low`` and ``high``, or raise; ``ends``: "[)"."""
+    """Return a finite number in [low, high), or raise; ``ends`` sets the brackets."""
     ok = isinstance(value, numbers.Real) and not isinstance(value, bool)
     ok = ok and math.isfinite(value) and low <= value <= high
     ok = ok and (value > low or ends[0] == "[") and (value < high or ends[1] == "]")
@@ -52,12 +52,12 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
 
 
 def can_look(tensor: Tensor) -> bool:
-    """Whether values may be read: a GPU would stall, and a traced graph would fail."""
+    """Whether values may be read: reading stalls a GPU and breaks a traced graph."""
     return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def is_exporting() -> bool:
-    """Whether ``torch.export`` traces; before torch 2.7, whether anything does."""
+    """Whether ``torch.export`` is tracing; before torch 2.7, whether anything is."""
     compiler = torch.compiler
     return getattr(compiler, "is_exporting", compiler.is_compiling)()
 
@@ -75,21 +75,21 @@ def without_autocast(device: torch.device) -> AbstractContextManager:
 
 
 def at_least_float32(*dtypes: torch.dtype) -> torch.dtype:
-    """Return the dtype that can hold all of ``dtypes``, and at least float32."""
+    """Return the smallest dtype that holds all of ``dtypes``, but at least float32."""
     return functools.reduce(torch.promote_types, dtypes, torch.float32)
 
 
 def check_codes(name: str, codes: Tensor, num_embeddings: int) -> None:
-    """Raise unless all codes are in [0, K), if their values may be read."""
+    """Raise if a code is outside [0, K); not checked where values can't be read."""
     if can_look(codes) and codes.numel():
-        low, high = int(codes.min()), int(codes.max())
+        low, high, what = int(codes.min()), int(codes.max()), f"range of {name}"
         allowed = f"in [0, {num_embeddings}), since num_embeddings = {num_embeddings}"
-        require(0 <= low <= high < num_embeddings, name, (low, high), allowed)
+        require(0 <= low <= high < num_embeddings, what, (low, high), allowed)
 
 
 def seed_at(seed: int, step: int) -> int:
-    """Derive a step's seed from the run's, so that a resumed run draws the same."""
-    return (seed * 1_000_003 + step) % 2**63  # what torch's generators take
+    """Derive a step's seed from the run's, so a resumed run draws the same numbers."""
+    return (seed * 1_000_003 + step) % 2**63  # a range that torch's generators accept
 
 
 def seed_devices(seed: int, device: str | torch.device = "cpu") -> None:
@@ -105,7 +105,7 @@ def seed_devices(seed: int, device: str | torch.device = "cpu") -> None:
 
 @contextmanager
 def seeded(seed: int, device: str | torch.device = "cpu") -> Iterator[None]:
-    """Draw from ``seed`` inside a ``with``; the caller's generators are left alone."""
+    """Seed random draws inside a ``with``; then restore the caller's generators."""
     device = torch.device(device)
     mps = torch.mps.get_rng_state() if device.type == "mps" else None
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
@@ -119,7 +119,7 @@ def seeded(seed: int, device: str | torch.device = "cpu") -> Iterator[None]:
 
 @contextmanager
 def eval_mode(module: nn.Module) -> Iterator[None]:
-    """Use evaluation mode inside a ``with``; then restore the mode of each part."""
+    """Use evaluation mode inside a ``with``; then restore each submodule's mode."""
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
@@ -136,7 +136,7 @@ def processes() -> int:
 
 
 def all_reduce(values: Tensor, distributed: bool) -> Tensor:
-    """Sum ``values`` over all processes in place, if ``distributed``; return it."""
+    """Sum ``values`` in place over all processes, if ``distributed``; return them."""
     if distributed and processes() > 1:
         dist.all_reduce(values)
     return values
@@ -148,7 +148,7 @@ def as_path(path: str | Path) -> Path:
 
 
 def atomic_write(path: str | Path, content: bytes | memoryview) -> None:
-    """Write a whole file or nothing; an ``OSError`` leaves an older one unchanged."""
+    """Write all of a file or nothing; an ``OSError`` leaves an old one unchanged."""
     path = as_path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -161,12 +161,12 @@ def atomic_write(path: str | Path, content: bytes | memoryview) -> None:
     except OSError as error:
         raise OSError(
             error.errno,
-            f"could not be written ({error.strerror}); an older file is unchanged. "
-            "Free some space, or write elsewhere",
+            f"can't be written ({error.strerror}); an existing file is unchanged. "
+            "Free some space, or choose another path",
             str(path),
         ) from error
     finally:
-        with suppress(OSError):  # no folder: the error above says so
+        with suppress(OSError):  # no such folder: the error above says so
             part.unlink(missing_ok=True)
             for other in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
                 if time.time() - other.stat().st_mtime > 3600:  # its process was killed

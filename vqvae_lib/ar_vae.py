@@ -19,13 +19,13 @@ class AutoregressiveVAE(LatentModel):
     """Encoder, Gaussian or VQ latent, and a :class:`PixelCNN` of black or white pixels.
 
     p(x|z) = prod_i p(x_i | x_1, ..., x_{i-1}, z). The decoder can ignore z, so a
-    Gaussian latent may collapse onto its prior. Either kind of latent is passed to the
-    decoder in the same way, ``config.conditioning``.
+    Gaussian latent may collapse onto its prior. Both kinds of latent are passed to the
+    decoder in the same way, as ``config.conditioning`` says.
     """
 
     def __init__(self, config: VAEConfig) -> None:
         channels, how = config.in_channels, config.conditioning
-        require(channels == 1, "in_channels", channels, "1: pixels are black or white")
+        require(channels == 1, "in_channels", channels, "1, for black or white pixels")
         super().__init__(config)
         self.multiple = 1
         latent = GaussianLatent if config.bottleneck == "gaussian" else VQLatent
@@ -83,7 +83,7 @@ class AutoregressiveVAE(LatentModel):
             return F.interpolate(z, size=x.shape[-2:])
         numbers = z.flatten(1)[:, :, None, None]
         fits = numbers.shape[1] == self.decoder.condition_dim
-        require(fits, "grid_side", side, f"that of the latents {tuple(z.shape)}")
+        require(fits, "grid_side", side, f"the side of the latents, {tuple(z.shape)}")
         return numbers
 
 
@@ -91,7 +91,7 @@ def check_binary(x: Tensor) -> None:
     """Raise ``ValueError`` unless each pixel is 0 or 1."""
     if not ((x == 0) | (x == 1)).all():
         span = f"{float(x.min()):.4g} to {float(x.max()):.4g}"
-        raise ValueError(f"x has grays ({span}): (x > 0.5).float() has none.")
+        raise ValueError(f"x has gray pixels ({span}): use (x > 0.5).float().")
 
 
 class LatentPrior(GridPrior):
@@ -106,7 +106,7 @@ class LatentPrior(GridPrior):
         K, C, d = config.num_embeddings, config.hidden_dim, latent_dim
 
         def embed() -> nn.Module:
-            torch.randn(K, C)  # so that stack and head begin as a PixelCNN's
+            torch.randn(K, C)  # so that stack and head start like a PixelCNN's
             with seeded(config.seed):
                 return nn.Conv2d(d, C, 1)
 
@@ -118,7 +118,7 @@ class LatentPrior(GridPrior):
         return -self.mixture(self(z, condition)).log_prob(z.movedim(1, -1))
 
     def training_step(self, x: Tensor, labels: Condition = None) -> dict[str, Tensor]:
-        """Compute the cost of one draw of each latent, of moments x (B, 2d, H, W).
+        """Compute the cost of one draw of each latent, given moments x (B, 2d, H, W).
 
         ``total_loss`` is -ln p(z) in nats per number, ``bits_per_image`` the rate.
         """
@@ -141,7 +141,7 @@ class LatentPrior(GridPrior):
         condition: Condition = None,
         seed: int = 0,
     ) -> Tensor:
-        """Draw latents (count, d, height, width), one position after the other."""
+        """Draw latents (count, d, height, width), one position at a time."""
         grid = self.embed.weight.new_zeros(count, height, width, self.latent_dim)
         grid, given = grid.movedim(-1, 1), torch.zeros(grid.shape[:3], dtype=torch.bool)
         with seeded(seed):

@@ -1,4 +1,4 @@
-"""Checkpoints: one file without code, written whole or not at all."""
+"""Checkpoints: one file that holds no code, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class CheckpointError(RuntimeError):
 
 
 def write_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
-    """Write the parts of a checkpoint, whole or not at all."""
+    """Write a checkpoint, whole or not at all."""
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, **state}, buffer)
     atomic_write(path, buffer.getbuffer())
 
 
 def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dict:
-    """Read a checkpoint's tensors and plain values; code in the file is refused."""
+    """Read a checkpoint: tensors and plain values. Code raises ``CheckpointError``."""
     path = as_path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: save a trainer first.")
@@ -36,7 +36,7 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dic
         with zipfile.ZipFile(path) as archive:  # torch checks neither of these
             folders = [i.filename for i in archive.infolist() if i.external_attr & 16]
             if damaged := archive.testzip() or folders:
-                raise zipfile.BadZipFile(f"wrong checksum, or a folder: {damaged}")
+                raise zipfile.BadZipFile(f"bad checksum, or a folder inside: {damaged}")
         state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # zipfile and torch raise many kinds
         raise CheckpointError(
@@ -44,7 +44,7 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dic
             f"plain tensors and values. Delete it, or use another copy. ({error})"
         ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is not a checkpoint of format {FORMAT}.")
+        raise CheckpointError(f"{path} is not of format {FORMAT}: train again.")
     if lost := [k for k, kind in PARTS.items() if not isinstance(state.get(k), kind)]:
         raise CheckpointError(f"{path} lacks {', '.join(lost)}: use another copy.")
     return state

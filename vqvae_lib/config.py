@@ -1,4 +1,4 @@
-"""Frozen dataclasses of all settings of a run: model, codebook, training, machine."""
+"""Frozen dataclasses for all settings of a run: model, codebook, training, machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ INITS = ("data", "uniform")
 SCHEDULES = ("one_cycle", "constant")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 QUANTIZERS = ("vq", "fsq", "lfq", "residual", "grouped", "simvq")
-# Fields of VQVAEConfig that came with other quantizers than "vq", and who takes each.
+# Fields of VQVAEConfig that newer quantizers added, and which quantizers take each.
 TAKEN_BY = {
     "estimator": ("vq", "residual", "grouped", "simvq"),
     "levels": ("fsq",),
@@ -29,7 +29,7 @@ LATER = ("downsampling", "residual_layers", "residual_dim", "quantizer", *TAKEN_
 
 def check_levels(levels: Any) -> tuple[int, ...]:
     """Return FSQ's levels as a tuple of integers from 3 to 1000, or raise."""
-    allowed = "a tuple of integers from 3 to 1000; for two levels there is LFQ"
+    allowed = "a tuple of integers from 3 to 1000; for two levels use LFQ"
     require(isinstance(levels, tuple | list), "levels", levels, allowed)
     whole = tuple(check_int("levels", level, 3) for level in levels)
     require(max(whole, default=3) <= 1000, "levels", levels, allowed)
@@ -53,7 +53,7 @@ class TrainConfig:
     lr: float = 1e-2  # learning rate; its peak if the schedule is "one_cycle"
     schedule: Literal["one_cycle", "constant"] = "one_cycle"  # up and down once
     batch_size: int = 128  # images per step
-    num_epochs: int = 20  # passes over the training set, if fit gets no number
+    num_epochs: int = 20  # passes over the data, unless fit is told otherwise
     # "auto": what suits the device. The quantizer always computes in float32.
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = field(default_factory=best_device)  # "cuda", "cuda:1", "mps", "cpu"
@@ -75,51 +75,51 @@ class TrainConfig:
         return {name: value for name, value in vars(self).items() if name != "device"}
 
     def _ints(self, **least: int) -> None:
-        """Check integer fields against their least values, and keep Python's ints."""
+        """Check integer fields against minimums, and convert them to Python ints."""
         for name, low in least.items():
             value = check_int(name, getattr(self, name), low)
             object.__setattr__(self, name, value)
 
     def _number(self, name: str, *limits: float, ends: str = "[)") -> None:
-        """Check a field that holds a number, and keep Python's float or int."""
+        """Check a numeric field, and convert it to a Python float or int."""
         value = check_number(name, getattr(self, name), *limits, ends=ends)
         object.__setattr__(self, name, value)
 
     def _choice(self, name: str, choices: tuple[str, ...]) -> None:
-        """Check a field that holds one of several words, and keep Python's str."""
+        """Check a field with a fixed set of choices, and convert it to a Python str."""
         check_choice(name, getattr(self, name), choices)
         object.__setattr__(self, name, str(getattr(self, name)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class VQVAEConfig(TrainConfig):
-    """All settings of a VQ-VAE's run: those of :class:`TrainConfig`, and its own."""
+    """All settings of a VQ-VAE run: those of :class:`TrainConfig`, and its own."""
 
-    in_channels: int = 1  # of the image: 1 for MNIST, 3 for color
+    in_channels: int = 1  # image channels: 1 for MNIST, 3 for color
     hidden_dim: int = 128  # width of the convolutions; even: outer layers have half
     num_embeddings: int = 512  # K, the number of codes
     embedding_dim: int = 64  # D, the length of a code
     commitment_cost: float = 0.25  # beta, the weight of ||z_e - sg[e]||^2
-    downsampling: int = 4  # sides of an image per side of the grid of codes: 4 or 8
-    residual_layers: int = 0  # blocks in encoder and decoder each; the paper has 2
+    downsampling: int = 4  # image pixels per code along each side: 4 or 8
+    residual_layers: int = 0  # blocks in encoder and in decoder; the paper has 2
     residual_dim: int = 32  # channels inside a block
 
     # Moving averages (van den Oord et al. 2017, appendix A.1), or optimizer steps.
     codebook_update: Literal["ema", "gradient"] = "ema"
-    # Of the values tried, decay, threshold and commitment cost have the lowest error on
-    # held-out training images (benchmarks/quality.py). No test image was used.
+    # Of the values tried, this decay, threshold and commitment cost gave the lowest
+    # error on held-out training images (benchmarks/quality.py); no test image was used.
     decay: float = 0.9  # gamma of the moving averages; the paper uses 0.99
-    restart_threshold: float = 0.04  # below this share of the mean use; 0: never
+    restart_threshold: float = 0.04  # restart below this share of mean use; 0: never
     init: Literal["data", "uniform"] = "data"  # k-means on a batch, or U(-1/K, 1/K)
 
     # What came after the plain codebook; vqvae_lib.newer has equations and papers.
     quantizer: Literal["vq", "fsq", "lfq", "residual", "grouped", "simvq"] = "vq"
     estimator: Literal["straight_through", "rotation"] = "straight_through"
-    levels: tuple[int, ...] = ()  # of FSQ: L of each channel; K is their product
-    entropy_cost: float = 0.1  # of LFQ, the weight of its entropy term
-    entropy_temperature: float = 0.01  # of LFQ, tau of the softmax in that term
+    levels: tuple[int, ...] = ()  # FSQ: levels of each channel; K is their product
+    entropy_cost: float = 0.1  # LFQ: weight of its entropy term
+    entropy_temperature: float = 0.01  # LFQ: tau of the softmax in that term
     num_codebooks: int = 1  # stages of residual VQ, or groups of grouped VQ
-    shared_codebook: bool = False  # all stages of residual VQ use one
+    shared_codebook: bool = False  # one codebook for all stages of residual VQ
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -139,8 +139,8 @@ class VQVAEConfig(TrainConfig):
     def identity(self) -> dict[str, Any]:
         """Return the fields that decide a run's result, as plain values.
 
-        Those that came later are left out where they have their defaults, so a run
-        without them stays what it was.
+        Newer fields are left out if they have their default values, so a run stored
+        before they existed keeps its identity.
         """
         fields = super().identity() | {"levels": list(self.levels)}
         later = [
@@ -166,15 +166,15 @@ class VQVAEConfig(TrainConfig):
             fits = kind in kinds or value == default
             require(fits, name, value, f"{default!r}, since quantizer = {kind!r}")
         if kind == "fsq":
-            allowed = "as many as embedding_dim, with the product num_embeddings"
+            allowed = f"{D} levels (embedding_dim) with product {K} (num_embeddings)"
             fits = len(levels) == D and math.prod(levels) == K
-            require(fits, "levels", levels, f"{allowed}: {D} and {K}")
+            require(fits, "levels", levels, allowed)
         elif kind == "lfq":
             require(K == 2**D, "num_embeddings", K, f"2^embedding_dim = 2^{D}")
         elif kind == "grouped":
             require(D % n == 0, "num_codebooks", n, f"a divisor of embedding_dim = {D}")
         elif kind == "simvq":
-            update, allowed = self.codebook_update, "'gradient', which moves its layer"
+            update, allowed = self.codebook_update, "'gradient' for SimVQ"
             require(update == "gradient", "codebook_update", update, allowed)
 
 

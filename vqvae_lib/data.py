@@ -41,7 +41,7 @@ class ImageDataset(TensorDataset):
     Args:
         images: (N, C, H, W) uint8, a tensor or array; else ``ValueError``.
         labels: (N,) integers, kept as int64; all 0 if not given.
-        name: what the data are called, in figures and records.
+        name: the dataset's name in figures and in stored results.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class ImageDataset(TensorDataset):
         return self.images[indices].float().div(255)
 
     def variance(self) -> float:
-        """Return the variance of all pixels, in units of [0, 1] squared."""
+        """Return the variance over all pixels, with pixels in [0, 1]."""
         return float((self.images.cpu().numpy() / 255).var())
 
     def fingerprint(self) -> str:
@@ -80,16 +80,16 @@ class ImageDataset(TensorDataset):
 
 
 class BatchLoader:
-    """Iterate batches (x (B, C, H, W) float32 in [0, 1], labels (B,) int64).
+    """Iterate over batches (x (B, C, H, W) float32 in [0, 1], labels (B,) int64).
 
     The bytes are moved to the device once. An epoch's order depends only on ``seed``
-    and the epoch's number, so a run can be resumed inside an epoch.
+    and the epoch's number, so a run can be resumed mid-epoch.
 
     Args:
         dataset: an :class:`ImageDataset`; or ``TensorDataset(values, labels)``, whose
             values, such as codes, are returned unchanged unless they are bytes.
         shuffle: draw a new order each epoch, from ``seed``.
-        drop_last: leave out a last batch that is not full.
+        drop_last: leave out the last batch if it is not full.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class BatchLoader:
         self.dataset, self.shuffle, self.drop_last = dataset, shuffle, drop_last
         self.batch_size = check_int("batch_size", batch_size)
         self.seed, self.epoch = check_int("seed", seed, 0), 0
-        allowed = f"small enough for {len(dataset)} images: the loader has no batches"
+        allowed = f"small enough for {len(dataset)} images, or there are no batches"
         require(len(self) > 0, "batch_size", batch_size, allowed)
         self.device = torch.device(device)
         self._values, self._labels = (t.to(self.device) for t in dataset.tensors)
@@ -117,7 +117,7 @@ class BatchLoader:
         return full + (rest > 0 and not self.drop_last)
 
     def set_epoch(self, epoch: int) -> None:
-        """Make the next pass the ``epoch``-th (from 0)."""
+        """Set the number of the next pass, counted from 0."""
         self.epoch = check_int("epoch", epoch, 0)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -156,11 +156,11 @@ def load_images(
         name: ``"mnist"``, ``"fashion_mnist"``, ``"cifar10"`` or ``"glyphs"``.
         train: the training set; else the test set.
         root: folder of datasets; :func:`data_root` if not given.
-        stand_in: whether ``"glyphs"`` may replace an MNIST that is not available, with
+        stand_in: whether ``"glyphs"`` may replace MNIST if it is not available, with
             a log message; yes unless the environment has ``VQVAE_STAND_IN=forbid``.
 
     Raises:
-        DataError: no data and no stand-in allowed, or a file on disk is damaged.
+        DataError: there is no data and no stand-in is allowed, or a file is damaged.
     """
     check_choice("name", name, (*_SOURCES, "glyphs"))
     if name == "glyphs":
@@ -190,10 +190,10 @@ def create_dataloader(
     dataset: ImageDataset | None = None,
     stand_in: bool | None = None,
 ) -> BatchLoader:
-    """Make a loader: full, shuffled batches; or all images in order for testing.
+    """Make a loader: full, shuffled batches, or (for testing) all images in order.
 
-    ``dataset`` is used in place of :func:`load_images` with the other arguments. Images
-    whose number of channels is not ``config.in_channels`` raise ``ValueError``.
+    If ``dataset`` is given, nothing is loaded. Images whose number of channels is not
+    ``config.in_channels`` raise ``ValueError``.
     """
     if dataset is None:
         dataset = load_images(name, train=train, stand_in=stand_in)
@@ -212,14 +212,14 @@ def _download(source: type, root: Path, place: Path) -> None:
             socket.setdefaulttimeout(30)  # torchvision itself would wait forever
             source(scratch, download=True)  # compares each archive with its MD5
             (root / place).parent.mkdir(exist_ok=True)
-            with contextlib.suppress(OSError):  # another process was done before
+            with contextlib.suppress(OSError):  # another process was faster
                 Path(scratch, place).rename(root / place)
     except (OSError, RuntimeError, HTTPException) as error:
-        reason = " ".join(str(error).split("\n")[:3])  # of several mirrors, the first
+        reason = " ".join(str(error).split("\n")[:3])  # the first of several mirrors
         file = "data_batch_1" if source is CIFAR10 else "train-images-idx3-ubyte[.gz]"
         raise DataError(
             f"{source.__name__} can't be downloaded ({reason}). Put {place / file} and "
-            f"its other files into {root}, or set VQVAE_DATA to a folder that has them."
+            f"the other files into {root}, or set VQVAE_DATA to a folder that has them."
         ) from error
     finally:
         socket.setdefaulttimeout(timeout)

@@ -27,13 +27,13 @@ def nearest_code(z: Tensor, codebook: Tensor) -> Tensor:
     nearest code has the largest z.e - ||e||^2 / 2. Scores are computed tile by tile.
 
     Args:
-        z: (N, D) vectors; on the CPU one that is not finite raises ``ValueError``.
+        z: (N, D) vectors; on the CPU, any that is not finite raises ``ValueError``.
         codebook: (K, D) codes on the same device, K >= 1.
 
     Returns:
         (N,) int64 indices in [0, K); ties go to the lowest index.
     """
-    require(len(codebook) > 0, "K", 0, "1 or more: codebook has no codes")
+    require(len(codebook) > 0, "K", 0, "1 or more, but codebook has no codes")
     dtype = at_least_float32(z.dtype, codebook.dtype)
     z, codebook = z.to(dtype), codebook.to(dtype)
     half_norms = codebook.square().sum(1) / 2
@@ -56,7 +56,7 @@ def nearest_code(z: Tensor, codebook: Tensor) -> Tensor:
     # A code whose square overflows scores -inf, so it would never win.
     if can_look(z) and not (best.isfinite().all() and half_norms.isfinite().all()):
         raise ValueError(
-            "nearest_code met a vector or code that is NaN, infinite or too large to "
+            "nearest_code found a vector or code that is NaN, infinite or too large to "
             "be squared: check the encoder's output; if it diverged, lower lr."
         )
     return indices
@@ -83,8 +83,8 @@ def code_sums(
 ) -> tuple[Tensor, Tensor]:
     """Count the vectors of each code and add them up, without a one-hot matrix.
 
-    From vectors (N, D) and their codes (N,): counts (K,) and sums (K, D), in float32
-    (float64 for vectors in float64); if ``distributed``, over all processes.
+    Takes vectors (N, D) and their codes (N,); returns counts (K,) and sums (K, D) in
+    float32 (float64 for float64 vectors); if ``distributed``, over all processes.
     """
     z = z.to(at_least_float32(z.dtype))
     counts = count_codes(indices, num_embeddings).to(z.dtype)

@@ -16,7 +16,7 @@ class Rate(NamedTuple):
     """Cost of an image's codes in bits."""
 
     nominal: float  # every code equally likely: positions x log2 K
-    entropy: float  # codes as frequent as they were counted: positions x H, (6.1)
+    entropy: float  # at the counted frequencies: positions x H, (6.1)
 
 
 def as_codes(indices: Tensor) -> Tensor:
@@ -24,7 +24,7 @@ def as_codes(indices: Tensor) -> Tensor:
     indices = torch.as_tensor(indices)  # NumPy arrays lack these methods
     dtype = indices.dtype
     if dtype.is_floating_point or dtype.is_complex or dtype is torch.bool:
-        raise ValueError(f"indices are {dtype}: they must be integers.")
+        raise ValueError(f"indices have dtype {dtype}: they must be integers.")
     return indices.long()
 
 
@@ -58,9 +58,9 @@ def active_codes(counts: Tensor) -> int:
 def perplexity(counts: Tensor) -> Tensor:
     """Effective number of codes in use: exp of the entropy of their frequencies, (2.9).
 
-    From counts or frequencies (K,): () float64 on the CPU, in [1, K]; 1 if one code
-    takes all, K if all are used equally. It grows with the number of vectors counted,
-    so count over a whole pass of the data before you compare.
+    Takes counts or frequencies (K,); returns () float64 on the CPU, in [1, K]: 1 if one
+    code takes all, K if all are used equally. It grows with the number of vectors
+    counted, so count over a whole pass of the data before you compare.
     """
     p = counts.detach().cpu().double()  # Apple's GPUs have no float64
     return torch.special.entr(p / p.sum()).sum().exp()
@@ -73,26 +73,26 @@ def rate(counts: Tensor, positions: int) -> Rate:
 
 
 def mse(x: Tensor, x_recon: Tensor) -> float:
-    """Return the mean squared error per pixel, in units of [0, 1] squared."""
-    require(x.shape == x_recon.shape, "x_recon", x_recon.shape, f"of {x.shape}, as x")
+    """Return the mean squared error per pixel, for pixels in [0, 1]."""
+    require(x.shape == x_recon.shape, "x_recon.shape", x_recon.shape, f"x's {x.shape}")
     x, x_recon = (part.detach().cpu().double() for part in (x, x_recon))
     return float((x - x_recon).square().mean())
 
 
 def normalized_mse(error: float, variance: float) -> float:
-    """Return error / variance of pixels: 1 for one gray throughout, 0 for perfect."""
-    require(variance > 0, "variance", variance, "above 0: the images have no contrast")
+    """Return error / variance of pixels: 1 for a constant mean gray, 0 for no error."""
+    require(variance > 0, "variance", variance, "above 0; blank images have none")
     return error / variance
 
 
 @torch.no_grad()
 def collect_indices(model: Any, loader: Iterable[Any]) -> Tensor:
-    """Encode a pass of batches x (B, C, H, W), or of pairs (x, labels).
+    """Encode all batches x (B, C, H, W) of a loader, or all pairs (x, labels).
 
     Returns (N, H/4, W/4) int64 on the CPU, in the loader's order.
     """
     device = next(model.parameters()).device
     images = (b[0] if isinstance(b, tuple | list) else b for b in loader)
     codes = [model.encode(x.to(device)).cpu() for x in images]
-    require(len(codes) > 0, "loader", loader, "a loader with batches: it has none")
+    require(len(codes) > 0, "loader", loader, "a loader with at least one batch")
     return torch.cat(codes)

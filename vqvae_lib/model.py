@@ -24,7 +24,7 @@ class VQVAEOutput(NamedTuple):
 
     x_recon: Tensor  # (B, C, H, W) in [0, 1]
     vq_loss: Tensor  # ()
-    indices: Tensor  # (B, h, w), or with a last axis of codebooks; int64 in [0, K)
+    indices: Tensor  # (B, h, w), or (B, h, w, n) with n codebooks; int64 in [0, K)
 
 
 class ResidualBlock(nn.Module):
@@ -40,12 +40,12 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add to x (B, channels, h, w) what the block computes of it."""
+        """Add to x (B, channels, h, w) what the block computes from it."""
         return x + self.net(x)
 
 
 def residual_blocks(config: VQVAEConfig) -> list[nn.Module]:
-    """Make the blocks that encoder and decoder have where the grid is smallest."""
+    """Make the residual blocks, which work at the smallest size of the grid."""
     sizes = config.hidden_dim, config.residual_dim
     return [ResidualBlock(*sizes) for _ in range(config.residual_layers)]
 
@@ -53,8 +53,8 @@ def residual_blocks(config: VQVAEConfig) -> list[nn.Module]:
 class Encoder(nn.Module):
     """Two or three convolutions of stride 2, one of stride 1: (B, C, H, W) to z_e.
 
-    ``z_e`` is (B, D, h, w), with h = H / 4 and w = W / 4, or with 8 in place of 4:
-    ``config.downsampling``.
+    ``z_e`` is (B, D, h, w), with h = H / s, w = W / s and s = ``config.downsampling``,
+    which is 4 or 8.
     """
 
     def __init__(self, config: VQVAEConfig) -> None:
@@ -77,7 +77,7 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Encode images (B, C, H, W) as ``z_e`` (B, D, h, w), unbounded."""
         # Channels last: convolutions run faster, and the D numbers of a position are
-        # adjacent, as the quantizer needs. A copy, since one channel is ambiguous.
+        # adjacent, as the quantizer needs. Cloned: one channel's layout is ambiguous.
         return self.net(x.clone(memory_format=torch.channels_last))
 
 
@@ -110,10 +110,10 @@ class Decoder(nn.Module):
 
     @torch.no_grad()
     def initialize(self, x: Tensor, *, distributed: bool = False) -> None:
-        """Set the last bias, if it is still 0, so that zeros become the mean image.
+        """Set the last bias, if it is still 0, so that decoding starts at the mean.
 
-        Without this, the first steps push all weights toward the mean at once. On dark
-        images (B, C, H, W) that can switch off many ReLUs, and the decoder may remain a
+        Without this, the first steps move all weights just to reach the mean. On dark
+        images (B, C, H, W) that can switch off many ReLUs, and the decoder may stay
         constant. If ``distributed``, the mean is over the images of all processes.
         """
         bias = self.net[-2].bias
@@ -133,24 +133,24 @@ def check_images(
     values: bool = False,
     dtype: torch.dtype | None = None,
 ) -> None:
-    """Raise unless ``x`` is a batch of images for a model.
+    """Raise unless ``x`` is a batch of images that a model can take.
 
     Args:
         x: (B, channels, H, W) in [0, 1], H and W multiples of ``multiple``.
-        values: whether to check the range on a GPU too, which has to wait for it.
-        dtype: that of the weights, which ``x`` must have (or get from autocast).
+        values: whether to check the range even on a GPU, which stalls it.
+        dtype: of the weights; ``x`` must have it, or get it from autocast.
     """
     if not isinstance(x, Tensor):
-        raise TypeError(f"x is {type(x).__name__}: expected a tensor.")
+        raise TypeError(f"x has type {type(x).__name__}: it must be a tensor.")
     odd = any(n % multiple or n == 0 for n in x.shape[-2:])
     if x.dim() != 4 or x.shape[1] != channels or odd:
         allowed = f"(B, {channels}, H, W), H and W multiples of {multiple}"
         require(False, "shape of x", tuple(x.shape), allowed)
-    allowed = "floating point in [0, 1], as x.float() / 255"
+    allowed = "floating point in [0, 1]: use x.float() / 255"
     require(x.is_floating_point(), "dtype of x", x.dtype, allowed)
     autocast = x.dtype is not torch.float64 and autocast_on(x.device)
     fits = dtype in (None, x.dtype) or autocast
-    require(fits, "dtype of x", x.dtype, f"that of the weights: x.to({dtype})")
+    require(fits, "dtype of x", x.dtype, f"that of the weights: use x.to({dtype})")
     if x.numel() and (can_look(x) or (values and not torch.compiler.is_compiling())):
         low, high = float(x.min()), float(x.max())
         fits = low >= -1e-4 and high <= 1 + 1e-4  # in this form, NaN fails too
@@ -213,7 +213,7 @@ class VQVAE(nn.Module):
 
     @torch.no_grad()
     def initialize(self, x: Tensor) -> None:
-        """Initialize codebook and decoder from the first batch, once; trainers do it.
+        """Initialize codebook and decoder from the first batch, once; trainers call it.
 
         What was set or loaded is kept. Images other than (B, C, H, W) in [0, 1] raise.
         """
@@ -223,14 +223,14 @@ class VQVAE(nn.Module):
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
-        """Compress images (B, C, H, W) to indices (B, h, w); changes nothing.
+        """Compress images (B, C, H, W) to indices (B, h, w), without side effects.
 
-        Of residual and grouped VQ the indices have a last axis, (B, h, w, n).
+        With residual or grouped VQ, indices have one more axis: (B, h, w, n).
         """
         return self.vq.assign(self._encode(x))
 
     def decode(self, indices: Tensor) -> Tensor:
-        """Decode indices, as from ``encode``, as images (B, C, H, W) in [0, 1]."""
+        """Decode what ``encode`` returns to images (B, C, H, W) in [0, 1]."""
         z_q = self.vq.lookup(indices)
         shape = tuple(indices.shape)
         require(z_q.dim() == 4, "shape of indices", shape, "(B, h, w), as encoded")
@@ -243,8 +243,8 @@ class VQVAE(nn.Module):
 
         Returns:
             ``total_loss`` = ``recon_loss`` (mean squared error per pixel) +
-            ``vq_loss``, each (); and ``code_frequency`` (K,), each code's share, of
-            n codebooks (n, K).
+            ``vq_loss``, each (); and ``code_frequency``, each code's share: (K,), or
+            (n, K) with n codebooks.
         """
         x_recon, vq_loss, indices = self(x)
         dtype, K = at_least_float32(x.dtype), self.vq.num_embeddings
@@ -262,7 +262,7 @@ class VQVAE(nn.Module):
         """Turn the mean of many ``training_step`` results into numbers for a history.
 
         ``code_frequency`` becomes ``perplexity`` and ``active_codes``, both over
-        everything that was averaged, and of several codebooks the mean.
+        everything that was averaged; with several codebooks, their mean.
         """
         numbers = {k: float(v.detach()) for k, v in means.items() if v.dim() == 0}
         books = torch.atleast_2d(means["code_frequency"])

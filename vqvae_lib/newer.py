@@ -1,8 +1,8 @@
-"""Quantizers after the plain codebook, and another estimator of its gradient.
+"""Quantizers that followed the plain codebook, and another gradient estimator.
 
 Their interface is VectorQuantizer's; several codebooks add a last axis to the indices.
 Tests compare them with vector-quantize-pytorch 1.32 (VQP below). Each class says where
-it differs; all do in evaluation, where VQP has no loss, and here it is as in training.
+it differs. In evaluation all do: VQP has no loss there, these the same as in training.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class RotationTrick(torch.autograd.Function):
 
         z_q = s R z_e,   s = norm(e) / norm(z_e),   R = I - 2 w w^T + 2 u v^T,
 
-    with v, u and w the directions of z_e, e and u + v. As s and R count as constants,
-    the gradient g becomes s R^T g. Norms are taken as at least 1e-6: near z_e = 0 the
+    with v, u and w the directions of z_e, e and u + v. Since s and R are held
+    constant, the gradient g becomes s R^T g. Norms are at least 1e-6: near z_e = 0 the
     gradient is very large, and for e = 0 it is zero. Forward, the codes are exact; VQP
     computes s R z_e, which differs in the last bits.
     """
@@ -71,16 +71,16 @@ class RotationTrick(torch.autograd.Function):
 
 def _finite(z: Tensor) -> Tensor:
     ok = not can_look(z) or bool(z.isfinite().all())
-    require(ok, "z_e", "NaN or infinite", "finite: if it diverged, lower lr")
+    require(ok, "z_e", "NaN or infinite", "finite; if training diverged, lower lr")
     return z
 
 
 class SimVQ(_Quantizer):
-    """Codes E = C W^T: C, drawn from N(0, 1/D), stays, and W (D, D) is learned.
+    """Codes E = C W^T: C, drawn from N(0, 1/D), is fixed, and W (D, D) is learned.
 
     Zhu et al. 2024, "Addressing Representation Collapse in Vector Quantized Models with
     One Linear Layer". The loss is that of :class:`VectorQuantizer`. Each used code
-    moves W, and so all codes: none is restarted, and none placed by k-means.
+    moves W and thus all codes, so none is restarted or placed by k-means.
     """
 
     _loss = VectorQuantizer._loss
@@ -92,16 +92,16 @@ class SimVQ(_Quantizer):
         kind = {"generator": generator, "device": "cpu", "dtype": torch.float32}
         basis, weight = torch.randn(K, D, **kind), 2 * torch.rand(D, D, **kind) - 1
         self.register_buffer("basis", (basis / D**0.5).to(self.usage))
-        self.weight = nn.Parameter((weight / D**0.5).to(self.usage))  # as nn.Linear's
+        self.weight = nn.Parameter((weight / D**0.5).to(self.usage))  # like nn.Linear's
 
     @property
     def codebook(self) -> Tensor:
-        """The codes (K, D), each time computed anew from ``weight``."""
+        """The codes (K, D), computed from ``weight`` on each access."""
         with without_autocast(self.basis.device):
             return F.linear(self.basis, self.weight)
 
     def freeze(self, frozen: bool = True) -> None:
-        """Keep codes and counts fixed in training, too; not saved."""
+        """Keep codes and counts fixed even in training; checkpoints omit this."""
         self._frozen = frozen
         self.weight.requires_grad_(not frozen).grad = None
 
@@ -109,8 +109,8 @@ class SimVQ(_Quantizer):
 class _Rounded(nn.Module):
     """What FSQ and LFQ share: channels rounded to ``levels`` that never move.
 
-    Nothing starts, is counted or freezes. ``_level`` maps vectors to integers in
-    [0, L), ``_value`` these to codes. ``distributed`` is set by a trainer.
+    There is nothing to start, count or freeze. ``_level`` maps vectors to integers in
+    [0, L), and ``_value`` maps these to codes. A trainer sets ``distributed``.
     """
 
     frozen = True
@@ -132,18 +132,18 @@ class _Rounded(nn.Module):
 
     @torch.no_grad()
     def assign(self, z_e: Tensor) -> Tensor:
-        """Return the indices (B, ...) of ``z_e``; changes nothing."""
+        """Return the indices (B, ...) of ``z_e``, without side effects."""
         return (self._level(self._rows_of(z_e)) * self.steps).sum(-1)
 
     def lookup(self, indices: Tensor) -> Tensor:
-        """Return the codes (B, D, ...) of integers (B, ...) in [0, K), float32."""
+        """Return the codes (B, D, ...) float32 of integers (B, ...) in [0, K)."""
         indices = as_codes(indices)
         check_codes("indices", indices, self.num_embeddings)
         level = indices[..., None] // self.steps % self.sizes
         return self._value(level, torch.float32).movedim(-1, 1)
 
     def initialize(self, z_e: Tensor) -> None:
-        """Check ``z_e`` (B, D, ...) alone: no code depends on data."""
+        """Only check ``z_e`` (B, D, ...): no code depends on data."""
         self._rows_of(z_e)
 
     def freeze(self, frozen: bool = True) -> None:
@@ -153,7 +153,7 @@ class _Rounded(nn.Module):
         return _finite(rows_of(z_e, self.embedding_dim, at_least_float32(z_e.dtype)))
 
     def _unrounded(self, z: Tensor) -> Tensor:
-        """Return what codes are rounded from, and what gets their gradient."""
+        """Return the values before rounding, which get the codes' gradient."""
         return z
 
     def _loss(self, z: Tensor, codes: Tensor) -> Tensor:
@@ -161,7 +161,7 @@ class _Rounded(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
         saved = state_dict.get(prefix + "sizes", torch.tensor(self.levels)).tolist()
-        require(saved == [*self.levels], "levels of the file", saved, f"{self.levels}")
+        require(saved == [*self.levels], "saved levels", saved, f"{self.levels}")
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
@@ -173,10 +173,10 @@ class FSQ(_Rounded):
 
         b = h tanh(z_e + artanh(o / h)) - o,      z_q = round(b) / floor(L / 2),
 
-    and rounding has the derivative 1. In the index the first channel counts ones. There
-    is no codebook, and the loss is 0. The listing in the paper has tan for artanh, so 0
-    does not become 0, and 1 - 0.001; ours is VQP's. ``levels`` are from 3 to 1000; D is
-    their number and K their product.
+    and rounding has derivative 1. The first channel is the lowest digit of the index.
+    There is no codebook, and the loss is 0. The paper's listing has tan for artanh,
+    which shifts 0, and 1 - 0.001 for 1 + 0.001; this is VQP's version. ``levels`` are
+    from 3 to 1000; D is their number and K their product.
     """
 
     def __init__(self, levels: Sequence[int]) -> None:
@@ -209,10 +209,10 @@ class LFQ(_Rounded):
         p(k | z_e) = softmax_k(-||z_e - e_k||^2 / tau),
 
     with E over a batch's vectors and H in nats. The first entropy makes each choice
-    certain, the second uses all codes. p is a product over channels, of sigmoid(4 z_i /
-    tau) for +1, so H(p) is a sum, and E[p] the matrix product of two halves of the
-    channels: exact, without an N x K matrix. In VQP the first channel is the highest
-    bit, and the logarithm in H stops at 1e-5. Arguments: D <= 24, beta, lambda, tau.
+    certain, the second spreads use over all codes. p is a product over channels, with
+    sigmoid(4 z_i / tau) for +1, so H(p) is a sum, and E[p] is the matrix product of two
+    halves of the channels: exact, without an N x K matrix. In VQP the first channel is
+    the highest bit, and H has log max(p, 1e-5). Arguments: D <= 24, beta, lambda, tau.
     """
 
     def __init__(
@@ -223,7 +223,7 @@ class LFQ(_Rounded):
         temperature: float = 0.01,
     ) -> None:
         D = check_int("embedding_dim", embedding_dim)
-        require(D <= 24, "embedding_dim", D, "24 or fewer: K = 2^embedding_dim")
+        require(D <= 24, "embedding_dim", D, "at most 24, since K = 2^embedding_dim")
         super().__init__((2,) * D)
         self.commitment_cost = check_number("commitment_cost", commitment_cost, 0)
         self.entropy_cost = check_number("entropy_cost", entropy_cost, 0)
@@ -257,7 +257,7 @@ class LFQ(_Rounded):
 
 
 def _joint(p: Tensor) -> Tensor:
-    """Multiply probabilities of bits (N, d) to those of numbers (N, 2^d)."""
+    """Multiply bit probabilities (N, d) into those of d-bit numbers (N, 2^d)."""
     table = p.new_ones(p.shape[0], 1)
     for one in p[..., None].unbind(1):  # a later bit is a higher one
         table = torch.cat([table * (1 - one), table * one], 1)
@@ -265,31 +265,31 @@ def _joint(p: Tensor) -> Tensor:
 
 
 class _Several(nn.Module):
-    """What quantizers made of quantizers share: one index of each, on a last axis.
+    """What quantizers made of quantizers share: one index from each, on a last axis.
 
-    ``parts`` are the n quantizers, ``num_embeddings`` is K of each.
+    ``parts`` are the n quantizers; ``num_embeddings`` is the K of each.
     """
 
     def __init__(self, parts: Sequence[_Quantizer]) -> None:
         super().__init__()
         self.parts = nn.ModuleList(parts)
         sizes = {(part.num_embeddings, part.embedding_dim) for part in parts}
-        require(len(sizes) == 1, "K and D of the parts", sizes, "one pair for all")
+        require(len(sizes) == 1, "K and D of the parts", sizes, "the same for all")
         [(self.num_embeddings, self.embedding_dim)] = sizes
         self.distributed = False
 
     @property
     def frozen(self) -> bool:
-        """Whether all codebooks and counts stay fixed in training, too."""
+        """Whether all codebooks and counts stay fixed even in training."""
         return all(part.frozen for part in self.parts)
 
     def freeze(self, frozen: bool = True) -> None:
-        """Keep all codebooks and counts fixed in training, too; not saved."""
+        """Keep all codebooks and counts fixed even in training; not in checkpoints."""
         for part in self.parts:
             part.freeze(frozen)
 
     def lookup(self, indices: Tensor) -> Tensor:
-        """Return vectors (B, D, ...) of integers (B, ..., n) in [0, K)."""
+        """Return the vectors (B, D, ...) for integers (B, ..., n) in [0, K)."""
         indices, n = as_codes(indices), len(self.parts)
         shape, ok = tuple(indices.shape), indices.dim() > 1 and indices.shape[-1] == n
         require(ok, "shape of indices", shape, f"(B, ..., {n})")
@@ -302,14 +302,14 @@ class _Several(nn.Module):
 
 
 class ResidualVQ(_Several):
-    """Residual VQ: each stage quantizes what those before it have left.
+    """Residual VQ: each stage quantizes what the stages before it leave.
 
-    Lee et al. 2022, "Autoregressive Image Generation using Residual Quantization". From
-    r_0 = z_e on, e_d is the code nearest to r_{d-1} and r_d = r_{d-1} - e_d. z_q is the
-    sum of all e_d, and the loss that of the stages' losses.
+    Lee et al. 2022, "Autoregressive Image Generation using Residual Quantization". With
+    r_0 = z_e, e_d is the code nearest to r_{d-1}, and r_d = r_{d-1} - e_d. z_q is the
+    sum of all e_d, and the loss is the sum of the stages' losses.
     One estimator takes the gradient from the sum to z_e; in VQP each stage has its own,
-    so z_e gets it once per stage. A stage may be repeated, as a shared codebook, which
-    moves once per batch, by the vectors of all stages.
+    so z_e gets it once per stage. Stages may share a quantizer; its codebook then moves
+    once per batch, by the vectors of all these stages.
     """
 
     estimator: type[torch.autograd.Function] = StraightThrough
@@ -330,12 +330,12 @@ class ResidualVQ(_Several):
 
     @torch.no_grad()
     def assign(self, z_e: Tensor) -> Tensor:
-        """Return the indices (B, ..., n) of ``z_e``; changes nothing."""
+        """Return the indices (B, ..., n) of ``z_e``, without side effects."""
         return torch.stack(self._stages(self._vectors(z_e))[1], -1)
 
     @torch.no_grad()
     def initialize(self, z_e: Tensor) -> None:
-        """Initialize each stage from what those before it leave, as if unshared."""
+        """Initialize stages in turn; a shared codebook from what they all quantize."""
         shared = len(self._distinct()) < len(self.parts)
         stages = [copy.deepcopy(part) if shared else part for part in self.parts]
         rests = [self._vectors(z_e)]
@@ -346,12 +346,12 @@ class ResidualVQ(_Several):
             part.initialize(torch.cat([rests[i] for i in own]))
 
     def _distinct(self) -> dict[_Quantizer, list[int]]:
-        """Return each quantizer with the numbers of its stages."""
+        """Map each quantizer to the positions of its stages."""
         parts = list(self.parts)
         return {one: [i for i, p in enumerate(parts) if p is one] for one in parts}
 
     def _stages(self, rest: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Return what each stage gets, its indices and its codes."""
+        """Return each stage's inputs, indices and codes."""
         rests, indices, codes = [], [], []
         for part in self.parts:
             rests.append(rest)
@@ -369,7 +369,7 @@ class GroupedVQ(_Several):
 
     Jegou et al. 2011, "Product Quantization for Nearest Neighbor Search": G quantizers
     of equal K and D / G have G K codes for K^G vectors. z_q joins the groups' codes,
-    and the loss is the mean of theirs. In VQP: heads with a codebook each.
+    and the loss is the mean of the groups' losses. In VQP: one codebook per head.
     """
 
     def __init__(self, groups: Sequence[_Quantizer]) -> None:
@@ -384,11 +384,11 @@ class GroupedVQ(_Several):
         return QuantizerOutput(self._joined(z_q), loss, indices)
 
     def assign(self, z_e: Tensor) -> Tensor:
-        """Return the indices (B, ..., G) of ``z_e``; changes nothing."""
+        """Return the indices (B, ..., G) of ``z_e``, without side effects."""
         return torch.stack([part.assign(z) for part, z in self._groups(z_e)], -1)
 
     def initialize(self, z_e: Tensor) -> None:
-        """Initialize each group's codebook from its channels of a first batch."""
+        """Initialize each group's codebook from its channels of the first batch."""
         for part, z in self._groups(z_e):
             part.initialize(z)
 

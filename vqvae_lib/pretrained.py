@@ -1,6 +1,6 @@
 """Trained models that come with the package: safetensors files in half precision.
 
-A file holds a model's state and, as JSON, what is known of it: the fields of its
+A file holds a model's state and, as JSON, what is known about it: the fields of its
 config, steps, error on the test set, data, versions and date.
 """
 
@@ -18,13 +18,13 @@ WEIGHTS = Path(__file__).parent / "weights"  # made by vqvae_book.pretrained
 
 
 def pretrained_names(kind: str = "") -> list[str]:
-    """Return the names of all models, or of those of one class, as ``"VQVAE"``."""
+    """Return the names of all models, or of one class, such as ``"VQVAE"``."""
     return [name for name in _names() if kind in ("", about_pretrained(name)["class"])]
 
 
 def about_pretrained(name: str) -> dict[str, Any]:
-    """Return what is known of a model: class, config, steps, error, provenance."""
-    from safetensors import safe_open  # needed by those alone who want weights
+    """Return what is known about a model: class, config, steps, error, provenance."""
+    from safetensors import safe_open  # needed only to load weights
 
     require(name in _names(), "name", name, f"one of {_names()}")
     with safe_open(WEIGHTS / f"{name}.safetensors", "pt") as file:

@@ -30,14 +30,14 @@ Draw = Callable[[Tensor, int, int], Tensor]  # from outputs, i, j to the values 
 
 @dataclass(frozen=True, kw_only=True)
 class PriorConfig(TrainConfig):
-    """All settings of a prior's run: those of :class:`TrainConfig`, and its own."""
+    """All settings for training a prior: those of :class:`TrainConfig`, and its own."""
 
     num_embeddings: int = 512  # K, the number of codes
     num_classes: int = 0  # labels are 0 to num_classes - 1; 0: no labels
     hidden_dim: int = 64  # C, the channels of every layer
-    layers: int = 8  # with kernel 3 each reaches one further; 7 x 7 codes need 6
+    layers: int = 8  # each sees one position further (kernel 3); 7 x 7 codes need 6
     kernel_size: int = 3  # odd
-    dropout: float = 0.0  # share of a layer's channels that a step drops
+    dropout: float = 0.0  # share of a layer's channels dropped per step
     stack: Literal["gated", "masked"] = "gated"  # "masked" has a blind spot
 
     lr: float = 4e-3
@@ -54,7 +54,7 @@ class PriorConfig(TrainConfig):
 
 
 class MaskedConv2d(nn.Conv2d):
-    """A convolution that sees positions before its own; kind "B" sees its own, too."""
+    """A convolution that sees only earlier positions; kind "B" also sees its own."""
 
     def __init__(
         self, channels: int, kernel_size: int, kind: Literal["A", "B"]
@@ -119,7 +119,7 @@ class GatedLayer(nn.Module):
 
 
 class GatedStack(nn.Module):
-    """Two stacks without a blind spot: for the rows above, and for the row so far.
+    """Two stacks without a blind spot: one for rows above, one for the row so far.
 
     No kernel is masked. The input is shifted once, down by a row for the vertical stack
     and right by a position for the horizontal one. After that, kernels reach up and to
@@ -177,7 +177,7 @@ class GridPrior(nn.Module):
     """What autoregressive models of grids share: embedding, causal stack and head.
 
     ``embed`` makes the module that maps a grid to (B, C, H, W); the head gives each
-    position ``outputs`` numbers. With ``condition_dim`` a map replaces the labels.
+    position ``outputs`` numbers. If ``condition_dim`` is given, a map replaces labels.
     """
 
     def __init__(
@@ -268,9 +268,9 @@ class CodeEmbedding(nn.Embedding):
 
 
 class CodePrior(nn.Module):
-    """What priors of codes share: prices and draws, by ``forward`` and ``fill``.
+    """What priors over codes share: pricing and sampling, by ``forward`` and ``fill``.
 
-    ``stacked`` are further axes of a grid: (depth,), where a position has many codes.
+    ``stacked`` holds a grid's further axes: (depth,) if a position has several codes.
     """
 
     takes_labels: bool
@@ -330,9 +330,9 @@ class PixelCNN(CodePrior, GridPrior):
 
     @classmethod
     def from_pretrained(cls, name: str) -> Self:
-        """Return a trained prior that comes with the package, as `VQVAE` does.
+        """Return a trained prior that comes with the package, ready to evaluate.
 
-        ``name``, as ``"mnist-k32-classes"``, is in ``pretrained_names("PixelCNN")``.
+        ``name``, say ``"mnist-k32-classes"``, is in ``pretrained_names("PixelCNN")``.
         """
         config, state = read_pretrained(name, "PixelCNN")
         prior = cls(PriorConfig(**config))
@@ -363,7 +363,7 @@ def sampling_distribution(
 def create_code_loader(
     config: TrainConfig, model: Any, dataset: ImageDataset, *, train: bool = True
 ) -> BatchLoader:
-    """Make the loader of a prior's run: the codes that ``model.encode`` returns."""
+    """Make a loader to train a prior: the codes that ``model.encode`` returns."""
     codes = collect_indices(model, BatchLoader(dataset, 512))
     pairs = TensorDataset(codes, dataset.labels)
     options = {"shuffle": train, "drop_last": train, "seed": config.seed}

@@ -30,7 +30,7 @@ from .config import INITS, VQVAEConfig
 from .lookup import kmeans, nearest_code
 from .metrics import as_codes, count_codes
 
-TRAINED = 1000  # updates of a codebook that came without count: no short averages
+TRAINED = 1000  # updates assumed for a codebook saved without a count
 
 
 class QuantizerOutput(NamedTuple):
@@ -42,21 +42,21 @@ class QuantizerOutput(NamedTuple):
 
 
 class StraightThrough(torch.autograd.Function):
-    """Forward: the codes. Backward: their gradient, unchanged, to z_e, (1.9)."""
+    """Forward: the codes. Backward: z_e gets their gradient unchanged, (1.9)."""
 
     @staticmethod
     def forward(ctx: Any, z_e: Tensor, z_q: Tensor) -> Tensor:
-        """Return an exact copy of ``z_q``, which may be changed in place."""
+        """Return an exact copy of ``z_q``; the copy may be changed in place."""
         return z_q.clone()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        """Return the gradient for ``z_e`` (as it came) and for ``z_q`` (none)."""
+        """Return the gradients for ``z_e`` (unchanged) and for ``z_q`` (none)."""
         return grad, None
 
 
 def rows_of(z_e: Tensor, embedding_dim: int, dtype: torch.dtype) -> Tensor:
-    """Check ``z_e``; put vectors last, as ``dtype``: (B, D, ...) -> (B, ..., D)."""
+    """Check ``z_e``, cast it, and move D last: (B, D, ...) -> (B, ..., D)."""
     D, shape = embedding_dim, tuple(z_e.shape)
     fits = len(shape) > 1 and shape[1] == D and 0 not in shape
     require(fits, "shape of z_e", shape, f"(B, {D}, ...), and not empty")
@@ -80,7 +80,7 @@ class _Quantizer(nn.Module):
     Attributes:
         codebook: (K, D), parameter or buffer, float32 whatever the module is cast to.
         estimator: what passes the gradient to z_e: ``StraightThrough``, or another
-            ``autograd.Function`` of z_e and z_q, as ``newer.RotationTrick``.
+            ``autograd.Function`` of z_e and z_q, such as ``newer.RotationTrick``.
         usage: (K,) running mean of how many vectors of a batch choose each code.
         updates: () int64, training batches seen.
         distributed: whether to count over all processes, each with an equal share of a
@@ -133,12 +133,12 @@ class _Quantizer(nn.Module):
     def forward(self, z_e: Tensor) -> QuantizerOutput:
         """Replace each vector by its nearest code; in training, also move the codebook.
 
-        Each call in training is an update, so with accumulated gradients each part of a
-        batch is one.
+        Each call in training mode is an update: with accumulated gradients, each
+        part of a batch causes one.
 
         Args:
             z_e: (B, D, ...) floating point, any number of spatial dimensions;
-                empty or non-finite input raises, and the codebook is unchanged.
+                empty or non-finite input raises, and leaves the codebook unchanged.
 
         Returns:
             ``z_q`` (B, D, ...) float32, ``loss`` () and ``indices`` (B, ...).
@@ -158,7 +158,7 @@ class _Quantizer(nn.Module):
         return QuantizerOutput(z_q, loss, indices.view(grid.shape[:-1]))
 
     def assign(self, z_e: Tensor) -> Tensor:
-        """Return the nearest codes (B, ...) of ``z_e``; changes nothing."""
+        """Return indices (B, ...) of ``z_e``'s nearest codes, without side effects."""
         grid = self._rows_of(z_e)
         with without_autocast(z_e.device):
             indices = nearest_code(grid.reshape(-1, self.embedding_dim), self.codebook)
@@ -195,16 +195,16 @@ class _Quantizer(nn.Module):
 
     @property
     def frozen(self) -> bool:
-        """Whether codebook and counts stay fixed in training, too; see ``freeze``."""
+        """Whether codebook and counts stay fixed even in training; see ``freeze``."""
         parameter = isinstance(self.codebook, nn.Parameter)
         return self._frozen or (parameter and not self.codebook.requires_grad)
 
     def freeze(self, frozen: bool = True) -> None:
-        """Keep codebook and counts fixed in training, too; not saved."""
+        """Keep codebook and counts fixed even in training; checkpoints omit this."""
         self._frozen = frozen
         if isinstance(self.codebook, nn.Parameter):
             self.codebook.requires_grad_(not frozen)
-            self.codebook.grad = None  # with a gradient of 0, Adam's momentum moves it
+            self.codebook.grad = None  # not 0: momentum would still move it
 
     def _loss(self, z: Tensor, codes: Tensor) -> Tensor:
         raise NotImplementedError
@@ -226,7 +226,7 @@ class _Quantizer(nn.Module):
     def _unstarted(self) -> bool:
         return torch.equal(self.codebook, self._uniform_codebook().to(self.codebook))
 
-    @torch.compiler.disable  # draws and reads values: not for a graph
+    @torch.compiler.disable  # it draws and reads values: not traceable
     @torch.no_grad()
     def _update(self, z: Tensor, indices: Tensor) -> None:
         """Move counts and codes after a training batch, and restart dead codes."""
@@ -236,8 +236,8 @@ class _Quantizer(nn.Module):
             self._warned = True
             if self.init == "data" and self.updates == 0 and self._unstarted():
                 warnings.warn(
-                    'This quantizer has init="data" but was not initialized. Call '
-                    "initialize(first_batch) of model or quantizer before training.",
+                    'This quantizer has init="data" but was not initialized. Before '
+                    "training, call initialize(first_batch) on the model or quantizer.",
                     stacklevel=2,
                 )
         counts = all_reduce(count_codes(indices, self.num_embeddings), self.distributed)
@@ -297,8 +297,8 @@ class VectorQuantizer(_Quantizer):
     """Quantizer whose codebook is a parameter, moved by the codebook term's gradient.
 
     loss = mean (sg[z_e] - e)^2 + beta * mean (z_e - sg[e])^2, the second and third
-    terms of (1.10): the first moves the codes toward the vectors, the second the
-    vectors toward the codes.
+    terms of (1.10): one moves the codes toward the vectors, the other moves the vectors
+    toward the codes.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""Helpers of a training run: batches from a loader, and several processes."""
+"""Helpers for a training run: batches from a loader, and several processes."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def batches_from(loader: Batches, start: int, step: int, seed: int) -> Iterator[
 
     Passes are numbered across runs, by ``set_epoch`` if the loader has it. Before each
     pass torch's generator is seeded, so the order of a ``DataLoader(shuffle=True)``
-    depends on seed and number. An iterator continues where it is; a stream without
+    depends on seed and pass. An iterator continues where it is; a stream without
     length is read from its beginning.
     """
     epoch, skip = 0, 0 if isinstance(loader, Iterator) else step - start
-    with contextlib.suppress(TypeError):  # of a stream, which has no length
+    with contextlib.suppress(TypeError):  # a stream has no length
         length = max(1, len(loader))
         epoch, skip = math.ceil(start / length) + skip // length, skip % length
     while True:
@@ -51,7 +51,7 @@ def batches_from(loader: Batches, start: int, step: int, seed: int) -> Iterator[
             if found > skip:
                 yield batch
         if found == 0:
-            raise ValueError("the loader has no batches (left): use one with more.")
+            raise ValueError("the loader ran out of batches: use one with more.")
         skip = max(0, skip - found)
         epoch += 1
 
@@ -59,7 +59,7 @@ def batches_from(loader: Batches, start: int, step: int, seed: int) -> Iterator[
 def on_device(
     batch: Any, device: torch.device, rank: int = 0, count: int = 1
 ) -> tuple[Tensor, Tensor]:
-    """Check a batch, and move it or one of its ``count`` shares to a device."""
+    """Check a batch; move it, or share ``rank`` of ``count``, to a device."""
     pair = list(batch) if isinstance(batch, tuple | list) else [batch]
     if [isinstance(part, Tensor) for part in pair] != [True, True]:
         kinds = ", ".join(type(part).__name__ for part in pair)
@@ -87,7 +87,7 @@ def join(device: torch.device) -> torch.device:
     if device.type == "cuda":
         if device.index is None:
             device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-        torch.cuda.set_device(device)  # on which NCCL gathers objects
+        torch.cuda.set_device(device)  # NCCL gathers objects there
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return device
@@ -116,7 +116,7 @@ class _TrainingStep(nn.Module):
 def averaged(model: nn.Module, place: Any) -> DistributedDataParallel:
     """Wrap a model's step: gradients are averaged, codes counted over all processes.
 
-    All get the weights of rank 0; ``place``, the progress of the run, must be equal.
+    All get the weights of rank 0; ``place``, a run's progress, must be the same in all.
     """
     places = [None] * dist.get_world_size()
     dist.all_gather_object(places, place)

@@ -1,4 +1,4 @@
-"""Drawn characters that replace MNIST where it is not available."""
+"""Drawn characters that replace MNIST if it is not available."""
 
 from __future__ import annotations
 

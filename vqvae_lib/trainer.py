@@ -1,4 +1,4 @@
-"""The training loop, which knows nothing about the inside of the model.
+"""The training loop, which knows nothing about the model's internals.
 
 A window of steps is a transaction: after it, its numbers are recorded, the weights are
 checked, and a snapshot is taken and saved. If anything fails, the trainer goes back to
@@ -51,13 +51,13 @@ class Trainer:
     numbers. If it has ``initialize(x)``, that is called with the first batch.
 
     Seed and step determine what the model draws and the order of the data, so that an
-    interrupted run resumes bit for bit. The caller's random numbers are left alone.
+    interrupted run resumes bit for bit. The caller's random state is left alone.
 
     Args:
         model: moved to ``config.device``; may be compiled, by ``model.compile()``.
         config: lr, schedule, num_epochs, precision, device and seed are read.
         distributed: train one model with all processes of the group, each on its share
-            of every batch. By default only under ``torchrun``; else they never mix.
+            of every batch. Default: only under ``torchrun``; else each trains its own.
 
     Attributes:
         history: name -> list of floats, one entry per window (per epoch in
@@ -102,7 +102,7 @@ class Trainer:
         Args:
             loader: batches (x, labels), repeated as often as needed. With ``steps`` it
                 needs no length.
-            epochs, steps: the length; ``config.num_epochs`` if neither is given.
+            epochs, steps: give at most one; ``config.num_epochs`` if neither is given.
             window: steps per entry of the history; about fifty entries by default.
             save_to: file to save to after each window.
             callback: called with the trainer after each window; returning False stops.
@@ -119,9 +119,9 @@ class Trainer:
         return self.history
 
     def resume(self, loader: Batches, **options: Any) -> dict[str, list[float]]:
-        """Train to the end of the schedule; ``options``: ``fit``'s from window on."""
+        """Train to the schedule's end; ``options`` are window, save_to and callback."""
         start, end = self.schedule_start, self.schedule_end
-        require(end > 0, "schedule_end", end, "set by fit: there is nothing to resume")
+        require(end > 0, "schedule_end", end, "set by fit before resume is called")
         window = options.pop("window", None)
         window = max(1, (end - start) // 50) if window is None else window
         self._run(loader, start, end, check_int("window", window), **options)
@@ -131,13 +131,13 @@ class Trainer:
         """Train for one pass over ``loader``, and return means over it.
 
         The schedule spans ``config.num_epochs`` passes; later ones keep its last rate,
-        until ``fit`` starts a new schedule. An interrupted pass is started again.
+        until ``fit`` starts a new schedule. An interrupted pass starts over.
         """
         steps = length_of(loader)
         if self.schedule_end == 0:
             self.schedule_end = steps * self.config.num_epochs
         elif self.step >= self.schedule_end:
-            log.warning("the schedule is over: this epoch trains at its last rate")
+            log.warning("the schedule has ended: training at its last learning rate")
         self._run(loader, self.step, self.step + steps, steps)
         return {name: values[-1] for name, values in self.history.items()}
 
@@ -181,10 +181,10 @@ class Trainer:
                     if running.in_any(stop, self.device, self.distributed):
                         break
                     if self.step != snapshot["step"]:
-                        raise ValueError("callback: it must not train its own trainer.")
+                        raise ValueError("callback must not train the trainer itself.")
         except BaseException as error:
             self.load_state_dict(snapshot)
-            error.add_note(f"Back at step {self.step}; resume(loader) continues.")
+            error.add_note(f"Back at step {self.step}; continue with resume(loader).")
             raise
 
     def _step(self, training_step: Callable, batch: Any) -> dict[str, Tensor]:
@@ -195,7 +195,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         x, labels = on_device(batch, self.device, self.rank, self.ranks)
-        # Each process draws its own noise, as if its steps had other numbers.
+        # Each process draws its own noise, as if its steps were numbered differently.
         seed = seed_at(self.config.seed, self.step + self.rank * 10_000_000)
         scale, scaled = self.scaler.get_scale(), self.scaler.is_enabled()
         before = copy.deepcopy(self.model.state_dict()) if scaled else {}
@@ -231,7 +231,7 @@ class Trainer:
         return results
 
     def _record(self, sums: dict[str, Tensor], steps: int) -> None:
-        """End a window: check that all is finite, and add an entry to the history."""
+        """End a window: check that all values are finite, and append to the history."""
         shares = steps * self.ranks
         means = {k: all_reduce(v, self.distributed) / shares for k, v in sums.items()}
         numbers = self.model.summarize(means)
@@ -247,8 +247,8 @@ class Trainer:
 
     def _not_finite(self) -> TrainingError:
         return TrainingError(
-            f"The loss or a weight is not finite at step {self.step}; back at the "
-            "end of the last window. "
+            f"The loss or a weight is not finite at step {self.step}; the trainer is "
+            "back at the end of the last window. "
             f"Lower lr (now {self.config.lr:g}), or train in float32."
         )
 
@@ -264,11 +264,11 @@ class Trainer:
                 x, labels = on_device(batch, self.device)
                 _add(sums, self.model.training_step(x, labels), len(x))
                 images += len(x)
-        require(images > 0, "loader", loader, "a loader that has batches")
+        require(images > 0, "loader", loader, "a loader with at least one batch")
         return self.model.summarize({name: v / images for name, v in sums.items()})
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that training changes, without a copy."""
+        """Return everything that training changes, without copying it."""
         places = ("history", "step", "schedule_start", "schedule_end")
         return {
             "model": self.model.state_dict(),
@@ -294,24 +294,24 @@ class Trainer:
         if self.rank == 0:
             write_checkpoint(path, {"config": asdict(self.config), **self.state_dict()})
         if self.distributed:
-            dist.barrier()  # then the file exists for all
+            dist.barrier()  # now the file exists for all of them
         return as_path(path)
 
     def load(self, path: str | Path) -> None:
-        """Load a file that ``save`` wrote; after an error nothing has changed."""
+        """Load a file that ``save`` wrote; if that fails, the trainer is unchanged."""
         state = read_checkpoint(path, self.device)
         before = copy.deepcopy(self.state_dict())
         try:
             self.load_state_dict(state)
             for weight, kept in self.optimizer.state.items():
-                fits = all(v.shape in ((), weight.shape) for v in kept.values())
-                require(fits, "Adam's averages", kept.keys(), f"{tuple(weight.shape)}")
-            require(self._finite(), "model", "weights", "finite")
+                wrong = {v.shape for v in kept.values()} - {weight.shape, torch.Size()}
+                require(not wrong, "Adam's averages", wrong, f"of shape {weight.shape}")
+            require(self._finite(), "weights", "NaN or infinite", "finite")
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             self.load_state_dict(before)
             saved, ours = state["config"], asdict(self.config)
             other = {name: v for name, v in saved.items() if v != ours.get(name)}
-            what = f"{path} does not fit this model; its config has {other}. ({error})"
+            what = f"{path} does not fit this model; it differs in {other}. ({error})"
             raise CheckpointError(what) from error
 
     def _make_scaler(self) -> torch.amp.GradScaler:

@@ -1,4 +1,4 @@
-"""A prior of codes that attends to all earlier codes: a small transformer.
+"""A prior over codes that attends to all earlier codes: a small transformer.
 
 As in :mod:`vqvae_lib.prior`, p(z) = prod_t p(z_t | z_1, ..., z_{t-1}) in reading order.
 Here the codes are a sequence (Esser et al. 2021, "Taming Transformers for High-
@@ -21,7 +21,7 @@ from .prior import CodePrior, Condition, Draw, GridPrior
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig(TrainConfig):
-    """All settings of a transformer's run: TrainConfig's, and its own."""
+    """All settings of a transformer run: those of TrainConfig, and its own."""
 
     num_embeddings: int = 512  # K, the number of codes
     num_classes: int = 0  # labels are 0 to num_classes - 1; 0: no labels
@@ -31,7 +31,7 @@ class TransformerConfig(TrainConfig):
     hidden_dim: int = 128  # C, numbers per token
     layers: int = 4
     heads: int = 4  # a divisor of C
-    dropout: float = 0.0  # share of what a layer adds that a step drops
+    dropout: float = 0.0  # share of a layer's output dropped per step
 
     lr: float = 2e-3
     batch_size: int = 64
@@ -60,7 +60,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor, past: list[Tensor] | None = None) -> Tensor:
         """Map tokens (B, T, C); with a ``past``, x is the one token that comes next.
 
-        ``past`` holds keys and values of the tokens before, and x's are added to it.
+        ``past`` holds keys and values of earlier tokens; those of x are added to it.
         """
         x = x + self.dropout(self.attention(self.before_attention(x), past))
         return x + self.dropout(self.mlp(self.before_mlp(x)))
@@ -82,9 +82,9 @@ class Block(nn.Module):
 class TransformerPrior(CodePrior):
     """An autoregressive model of codes as a sequence, for any ``Trainer``.
 
-    Codes are (B, H, W) int64 in [0, K), or (B, H, W, depth), of which all codes of a
-    position come before the next one. Token t is the code before t (the label, or a
-    start token, at t = 0), plus the row, column and depth of the code that it predicts.
+    Codes are (B, H, W) int64 in [0, K), or (B, H, W, depth), where all codes of a
+    position come before those of the next. Token t is the code before t (at t = 0 the
+    label or a start token), plus the row, column and depth of the code it predicts.
     """
 
     summarize = GridPrior.summarize
@@ -127,8 +127,8 @@ class TransformerPrior(CodePrior):
     ) -> Tensor:
         """Fill in the values not given, token by token, on the model's device.
 
-        Keys and values of earlier tokens are kept, so a pass is over one token. For the
-        rest see ``GridPrior.fill``.
+        Keys and values of earlier tokens are kept, so each pass handles one token. For
+        the rest, see ``GridPrior.fill``.
         """
         self._check(grid)
         device, (height, width) = self.norm.weight.device, grid.shape[1:3]

@@ -27,11 +27,11 @@ CONDITIONINGS = ("map", "bias", "last", "none")
 
 @dataclass(frozen=True, kw_only=True)
 class VAEConfig(VQVAEConfig):
-    """All settings of a VAE's run: those of :class:`VQVAEConfig`, and its own."""
+    """All settings of a VAE run: those of :class:`VQVAEConfig`, and its own."""
 
     bottleneck: Literal["gaussian", "vq"] = "gaussian"  # "vq": only AutoregressiveVAE
     latent: Literal["grid", "vector"] = "grid"  # one per position, or one per image
-    latent_dim: int = 8  # d, numbers of each latent, or of each code
+    latent_dim: int = 8  # d, the length of a latent or of a code
     grid_side: int = 7  # of the encoder's grid, if the latent is one vector
     kl_weight: float = 1.0  # beta of Higgins et al. 2017; 1 is the ELBO
     variance: float = 0.02  # s^2 of the likelihood N(x; decoder(z), s^2 I)
@@ -85,7 +85,7 @@ class Projection(nn.Conv2d):
         """Project, outside of autocast."""
         sides = tuple(features.shape[2:])
         fits = self.side is None or sides == (self.side, self.side)
-        require(fits, "grid_side", self.side, f"that of these images' grid, {sides}")
+        require(fits, "grid_side", self.side, f"the side of the images' grid, {sides}")
         # A narrow posterior needs more than bfloat16's three digits.
         with without_autocast(features.device):
             return super().forward(features.to(self.weight.dtype))
@@ -130,7 +130,7 @@ class VQLatent(nn.Module):
         self.vq = quantizer.from_config(config, config.latent_dim)
 
     def encode(self, features: Tensor) -> Tensor:
-        """Return codes (B, h, w) int64; changes nothing."""
+        """Return codes (B, h, w) int64, without side effects."""
         return self.vq.assign(self.project(features))
 
     def forward(self, features: Tensor, pixels: int) -> LatentOutput:
@@ -157,7 +157,7 @@ class LatentModel(nn.Module):
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
         self.config = config
-        self.multiple = config.downsampling  # the images' sides are multiples of it
+        self.multiple = config.downsampling  # image sides must be multiples of it
 
     def features(self, x: Tensor) -> Tensor:
         """Check images (B, C, H, W) and run the encoder: (B, D, H/4, W/4), or /8."""
@@ -249,7 +249,7 @@ class VAE(LatentModel):
 
     @torch.no_grad()
     def bound(self, x: Tensor, samples: int = 1) -> Tensor:
-        """Estimate the importance-weighted bound of ln p(x) (Burda et al. 2016), (B,).
+        """Estimate the importance-weighted bound on ln p(x) (Burda et al. 2016), (B,).
 
         ln (1/S) sum_s p(x|z_s) p(z_s) / q(z_s|x) in nats, for S = ``samples``.
         """

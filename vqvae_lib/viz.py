@@ -22,7 +22,7 @@ def visualize_reconstruction(
     trainer: VQVAETrainer | VQVAE, dataset: Dataset, n: int = 8
 ) -> Figure:
     """Show the first n images of a dataset of (image, label) above their
-    reconstructions, by a trainer or a model."""
+    reconstructions by a trainer or a model."""
     import matplotlib.pyplot as plt
 
     require(

@@ -16,7 +16,7 @@ from .trainer import Trainer
 
 
 class VQVAETrainer(Trainer):
-    """A :class:`Trainer` that creates its own VQ-VAE, from ``config.seed``."""
+    """A :class:`Trainer` that creates its own VQ-VAE, seeded by ``config.seed``."""
 
     def __init__(self, config: VQVAEConfig, *, distributed: bool | None = None) -> None:
         with seeded(config.seed):
@@ -28,13 +28,13 @@ class VQVAETrainer(Trainer):
     def from_checkpoint(
         cls, path: str | Path, device: str | torch.device | None = None
     ) -> Self:
-        """Make a trainer from a saved file, by default on the best device here."""
+        """Make a trainer from a saved file, by default on the best device available."""
         device = str(device or best_device())
         config = read_checkpoint(path)["config"] | {"device": device}
         try:
             trainer = cls(VQVAEConfig(**config))
         except (TypeError, ValueError) as error:
-            raise CheckpointError(f"{path} holds no VQ-VAE: {error}") from error
+            raise CheckpointError(f"{path} does not hold a VQ-VAE: {error}") from error
         trainer.load(path)
         return trainer
 

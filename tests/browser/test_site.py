@@ -297,7 +297,7 @@ def test_no_visible_code_line_is_cut_at_1280_px(page, served, theme):
 
 def test_folded_code_is_a_word_that_a_keyboard_opens_and_a_sentence_stands_alone(page, served):
     page.goto(f"{served}/widget.html", wait_until="networkidle")
-    names = ["Show the set-up", "Show the imports", "Show the code of this figure", "Show the code"]
+    names = ["Show the setup", "Show the imports", "Show the code of this figure", "Show the code"]
     folded = page.locator(".bd-article summary")
     assert folded.evaluate_all("all => all.map((one) => one.ariaLabel)") == names
     assert page.get_by_text("A sentence").evaluate("sentence => sentence.closest('.cell').innerText").split()[-3:] == (
@@ -307,7 +307,7 @@ def test_folded_code_is_a_word_that_a_keyboard_opens_and_a_sentence_stands_alone
     assert not hidden.is_visible()
     folded.nth(2).press("Enter")
     assert hidden.is_visible()
-    # Set-up and imports share a line, and the figure's word is at the right edge.
+    # Setup and imports share a line, and the figure's word is at the right edge.
     boxes = [folded.nth(number).bounding_box() for number in range(3)]
     assert boxes[0]["y"] == boxes[1]["y"] < boxes[2]["y"]
     article = page.locator(".bd-article .cell_output").first.bounding_box()
@@ -368,7 +368,7 @@ def test_each_fault_of_a_page_is_found(browser, scripts, tmp_path):
     (tmp_path / "big.css").write_bytes(random.Random(0).randbytes(600_000))  # which can't be compressed
     with chromium.serve(tmp_path) as address:
         [bad] = check_site.check(browser, address, tmp_path)
-    expected = """console: a warning|script: nothing is not defined|404: |asks another host: http://elsewhere.invalid/a.png
+    expected = """console: a warning|script: nothing is not defined|404: |another host: http://elsewhere.invalid/a.png
 axe-core, light: color-contrast|axe-core, dark: color-contrast|scrolls sideways|2 headings of the first level
 an equation is not set: e^{2|no lang|no title|no description|no favicon|loads 730 |moves while|dead link: nowhere.html
 dead link: bad.html has no #nowhere|code is cut off: a line|a picture without a text|has a widget that needs a kernel"""

@@ -1,7 +1,7 @@
 """Every picture of the book: functions that return a `Figure`, one module per chapter.
 
-Importing this package has a notebook show the book's figures as small PNG files; no
-other figure, and none of matplotlib's settings, is touched.
+Importing this package makes a notebook show the book's figures as small PNG files;
+other figures and matplotlib's settings are left alone.
 """
 
 from .draw import (

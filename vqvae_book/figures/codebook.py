@@ -77,7 +77,7 @@ def walk(rows: Mapping[str, Tensor], moves: Mapping[str, draw.Curve]) -> Figure:
 
 
 def atlas(patches: Tensor, columns: int, inner: int) -> Figure:
-    """Show patches (n, H, W) in [0, 1], NaN blank, `inner` pixels outlined."""
+    """Show patches (n, H, W) in [0, 1], NaN as blank, `inner` x `inner` outlined."""
     n, height, width = patches.shape
     down, right = height + 1, width + 1
     sheet = torch.full((-(-n // columns) * down, columns * right), torch.nan)
@@ -111,7 +111,7 @@ def geometry(places: Tensor, variances: Tensor, counts: Tensor, ink: Tensor) -> 
 
 
 def near_and_far(distance: Tensor, change: Tensor, noise: float) -> Figure:
-    """Show swaps: distance (n,) of codes, squared change (n,); noise: the model's."""
+    """Show swaps: distance (n,) of codes, squared change (n,); noise: model error."""
     figure, [[axis]] = canvas(height=3.2)
     dots = {"color": BLUE, "markersize": 2.5, "alpha": 0.35, "label": "one swap"}
     axis.plot(distance, change, ".", **dots)

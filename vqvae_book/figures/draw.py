@@ -31,18 +31,18 @@ def title(axis: Axes, text: str, size: float = 10, loc: str = "left") -> None:
 
 
 def label(axis: Axes, x: str = "", y: str = "", head: str = "", **settings) -> None:
-    """Write what the axes hold, with unit, and a title; `settings` as in `Axes.set`."""
+    """Label both axes, with units, and write a title; `settings` as in `Axes.set`."""
     axis.set(xlabel=x, ylabel=y, **settings)
     title(axis, head)
 
 
 def legend(axis: Axes, **settings) -> None:
-    """Name inside of a plot what it shows."""
+    """Put a legend inside a plot."""
     axis.legend(**{"fontsize": 8, "frameon": False, "labelcolor": INK, **settings})
 
 
 def legend_below(figure: Figure, columns: int | None = None) -> None:
-    """Name under all plots what they show; in as many columns as fit, if None."""
+    """Put one legend below all plots; as many columns as fit, if None."""
     found = [axis.get_legend_handles_labels() for axis in figure.axes]
     named = {name: handle for pair in found for handle, name in zip(*pair, strict=True)}
     fit = len(named) if len("".join(named)) < 85 else min(3, (len(named) + 1) // 2)
@@ -56,13 +56,13 @@ def write(axis: Axes, x: float, y: float, text: object, size=8.0, **look) -> Tex
 
 
 def beside(axis: Axes, text: str, point: Values, shift=(5, 5), **look) -> None:
-    """Write a text next to a point, shifted by points of type."""
+    """Write a text next to a point, shifted by (x, y) in points."""
     look = {"textcoords": "offset points", "fontsize": 8, **look}
     axis.annotate(text, point, xytext=shift, **look)
 
 
 def plain_ticks(axis: Axes, which: str, most: int = 8) -> None:
-    """Write some numbers, at most so many, on a logarithmic axis, "x" or "y"."""
+    """Write at most `most` plain numbers on a logarithmic axis, "x" or "y"."""
     ticks = axis.xaxis if which == "x" else axis.yaxis
     low, high = ticks.get_view_interval()
     for steps in ((1, 1.5, 2, 3, 4, 5, 7), (1, 2, 5), (1,)):
@@ -144,7 +144,7 @@ def metric_panels(
     """Draw a panel per quantity: its name -> run -> (steps, values), or several.
 
     log: quantities whose axis is logarithmic. marks: size of markers; with 0, dashes
-    tell runs apart. sizes: powers of two, if x holds such; y gets plain numbers too.
+    tell runs apart. sizes: powers of two, if x holds them; y gets plain numbers too.
     """
     figure, [axes] = canvas(1, len(panels))
     names = list(dict.fromkeys(name for runs in panels.values() for name in runs))
@@ -175,7 +175,7 @@ def tradeoff(
 
     lines: name -> setting -> (x values, y values), one per seed. named: lines whose
     settings are written beside their points. levels: name -> height, to compare with.
-    sizes: powers of two, if x holds such. settings: as in `Axes.set`.
+    sizes: powers of two, if x holds them. settings: as in `Axes.set`.
     """
     figure, [[axis]] = canvas(height=3.8)
     for i, (name, points) in enumerate(lines.items()):
@@ -213,8 +213,8 @@ def seeds_strip(
 ) -> Figure:
     """Draw a row per name, a mark per seed, a bar at the mean: title -> name -> values.
 
-    x, scales: of each panel, what it holds, and "linear", "log" or "symlog", which is
-    linear within 0.1 of 0; if no scales are given, "log" for what differs fourfold.
+    x, scales: for each panel, its label, and "linear", "log" or "symlog", which is
+    linear within 0.1 of 0; with no scales, "log" if values differ more than fourfold.
     levels: title -> name and place of a dashed line. Names that are alike before their
     last comma look alike.
     """
@@ -254,7 +254,7 @@ def shares(counts: Tensor) -> Tensor:
 
 
 def all_alike(axis: Axes, size: int) -> None:
-    """Draw the level at which all K = size codes would be used alike."""
+    """Draw the level at which all K = size codes would be used equally."""
     level(axis, 100 / size, f"all alike: {100 / size:.2g} %", ORANGE)
 
 
@@ -311,10 +311,10 @@ def map_panels(
     diverging: bool = False,
     **look,
 ) -> Figure:
-    """Draw heat maps (height, width) side by side, all on one scale of colors.
+    """Draw heat maps (height, width) side by side, all on one color scale.
 
     name: what the colors mean, with unit. boxes: (row, column, side) of a square to
-    outline in each. diverging: about 0, not from 0 on. look: arguments of `imshow`.
+    outline in each. diverging: centered on 0. look: arguments of `imshow`.
     """
     figure, [axes] = canvas(1, len(panels), height=2.7)
     top = max(float(values.abs().max()) for values in panels.values())
@@ -333,7 +333,7 @@ def map_panels(
 
 
 def bare(axis: Axes) -> None:
-    """Take ticks, grid and borders away; labels stay."""
+    """Remove ticks, grid and borders, but keep labels."""
     axis.set(xticks=[], yticks=[])
     axis.grid(False)
     axis.spines[:].set_visible(False)

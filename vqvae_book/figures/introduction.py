@@ -18,7 +18,7 @@ CELL = 4  # pixels that one number stands for, in height and in width
 
 
 def numbers_over_image(x: Tensor, indices: Tensor, x_recon: Tensor) -> Figure:
-    """Show an image (1, H, W), the same under its numbers (h, w), and these decoded."""
+    """Show an image (1, H, W), then with its numbers (h, w) on top, then decoded."""
     (height, width), (rows, columns) = x.shape[-2:], indices.shape
     figure, [axes] = canvas(columns=3, height=2.95, width_ratios=[1, 1.75, 1])
     draw.show_image(axes[0], x, f"x: {height} × {width} pixels")
@@ -53,7 +53,7 @@ def bit_costs(costs: Mapping[str, tuple[float, bool]]) -> Figure:
 def change_one(
     before: Tensor, after: Tensor, numbers: Sequence[int], position: tuple[int, int]
 ) -> Figure:
-    """Show an image before (1, H, W) and after (n, 1, H, W) changes of one number.
+    """Show an image before (1, H, W) and after (n, 1, H, W) one number is changed.
 
     numbers: the true one, then the n that replaced it. position: its row and column.
     """

@@ -66,7 +66,7 @@ def gradient_table(terms: Sequence[str], parts: Sequence[str], norms: Tensor) ->
 
 
 def code_sheet(images: Tensor, counts: Tensor, columns: int = 16) -> Figure:
-    """Show all that codes can draw (K, C, H, W), from most to least used (K,)."""
+    """Show what each code draws (K, C, H, W), from most to least used (K,)."""
     rows = -(-len(images) // columns)
     figure, axes = canvas(rows, columns, height=rows * (WIDTH / columns + 0.16))
     for axis in axes.flat[len(images) :]:

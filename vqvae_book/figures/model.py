@@ -30,7 +30,7 @@ def costs(names: Names, parameters: Sequence[int], products: Sequence[int]) -> F
 def bits(
     grids: Sequence[int], sizes: Sequence[int], marked: tuple[int, int], levels: Levels
 ) -> Figure:
-    """Show bits against K = sizes, per side of a grid; marked: (side, K) of one."""
+    """Show bits against K = sizes, a line per grid; marked: (side, K) of this model."""
     figure, [[axis]] = canvas()
     lines = {
         f"grid {side} x {side}": (sizes, side**2 * np.log2(sizes)) for side in grids

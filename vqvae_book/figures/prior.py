@@ -46,8 +46,8 @@ def fields(panels: Mapping[str, Tensor], position: tuple[int, int]) -> Figure:
 def two_stacks(position: tuple[int, int] = (2, 2), side: int = 4) -> Figure:
     """Draw how a grid of side x side codes, numbered from 1, runs through both stacks.
 
-    Their kernels, of side 3, are outlined where they stand for the position, counted
-    from 0: in neither is the position's own number, nor a later one.
+    Their kernels, of size 3, are outlined where they lie for a position, counted from
+    0: neither covers that position's own number or a later one.
     """
     grid = torch.arange(1, side * side + 1).view(side, side)
     row, column = position
@@ -90,7 +90,7 @@ def two_stacks(position: tuple[int, int] = (2, 2), side: int = 4) -> Figure:
 
 
 def _numbers(axis: Axes, left: float, bottom: float, grid: Tensor, box, color) -> None:
-    """Draw a grid, 0 blank, around (row, column, height, width) a frame."""
+    """Draw a grid, 0 as blank, and a frame around (row, column, height, width)."""
     unit, side = 3.5, len(grid)
     for (i, j), number in np.ndenumerate(grid.numpy()):
         x, y = left + unit * j, bottom + unit * (side - 1 - i)
@@ -154,8 +154,8 @@ def making(
 ) -> list[Tensor]:
     """Show grids (n, h, w) being drawn: h w + 1 frames (n, 3, H, W), for a slider.
 
-    What is not drawn yet is decoded as `blank` (1, h, w) and tinted blue, the code
-    drawn last orange. decode: (n, h, w) -> (n, 1, H, W).
+    Codes not drawn yet are decoded as `blank` (1, h, w) and tinted blue; the code
+    drawn last is tinted orange. decode: (n, h, w) -> (n, 1, H, W).
     """
     order = torch.arange(blank.numel()).view(blank.shape)
     size = decode(blank).shape[-2:]

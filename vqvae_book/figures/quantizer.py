@@ -21,7 +21,7 @@ TINTS = ListedColormap((0.12 * PALETTE + 0.88 * torch.tensor(to_rgb(PAPER))).num
 
 
 def cells(axis: Axes, codes: Tensor, span: float, rule: Assign = nearest_code) -> None:
-    """Tint the plane, from -span to span, by the codes (K, 2) that its parts get."""
+    """Tint the plane, from -span to span, by which of the codes (K, 2) a point gets."""
     side = torch.linspace(-span, span, 500)
     grid = torch.cartesian_prod(side, side)  # x varies slowest
     owner = rule(grid, codes).reshape(500, 500).T  # rows: y, columns: x
@@ -40,7 +40,7 @@ def _plane(axis: Axes, span: float) -> None:
 
 
 def plot_codes(axis: Axes, codes: Tensor, name: str, used: bool = True) -> None:
-    """Mark codes (n, 2) in the plane: filled crosses in use, thin ones out of it."""
+    """Mark codes (n, 2) in the plane: filled crosses if used, thin ones if not."""
     look = {"marker": "X", "color": ORANGE, "mec": INK, "mew": 0.5, "markersize": 7}
     if not used:
         look = {"marker": "x", "color": INK, "markersize": 5}
@@ -58,7 +58,7 @@ def code_planes(
 
     panels: title -> codes (K, 2), or their path (T, K, 2); more than three in rows of
     three. names: of codes in use and of others. rules: title -> rule of assignment, if
-    another than the nearest code.
+    it is not the nearest code.
     """
     grid = torch.cartesian_prod(*[torch.linspace(-span, span, 200)] * 2)
     columns = min(3, len(panels))
@@ -131,9 +131,9 @@ def score_lines(codes: Tensor) -> Figure:
 
 
 def scaling(rows: Sequence[Mapping[str, float]]) -> Figure:
-    """Show time and memory of the lookup as K grows and as N grows, the other smallest.
+    """Show time and memory of the lookup as K or N grows, the other at its smallest.
 
-    rows: of each case N, K, `ours ms`, `bare product ms`, and `MiB beyond`, the memory
+    rows: for each case N, K, `ours ms`, `bare product ms`, and `MiB beyond`, the memory
     without inputs and result.
     """
     heights = {"sharex": "col", "sharey": "row", "height_ratios": (3, 2)}
@@ -175,7 +175,7 @@ def bars(groups: Mapping[str, Mapping[str, float]], x: str) -> Figure:
 def gradients_in_a_cell(
     z: Tensor, code: Tensor, gradients: Mapping[str, Tensor], at_code: Tensor
 ) -> Figure:
-    """Show steps asked of vectors (N, 2) and their code (2,), per way of gradients."""
+    """Show the steps that gradients ask of vectors (N, 2) and their code (2,)."""
     figure, [axes] = canvas(1, len(gradients), height=3.4, sharex=True, sharey=True)
     for axis, (name, values) in zip(axes, gradients.items(), strict=True):
         axis.plot(0, 0, "+", color=GRAY, markersize=10, label="origin")

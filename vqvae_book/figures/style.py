@@ -2,7 +2,7 @@
 
 A figure function opens a frame with `canvas`, draws, and returns the `Figure`. No
 pyplot is involved: nothing is shown twice, and nobody else's settings change. Figures
-stand on their own light paper, so they read the same in a light and a dark page.
+stand on their own light paper, so they look the same on light and dark pages.
 """
 
 import io
@@ -77,7 +77,7 @@ def small_png(figure: Figure, colors: int = 128, dpi: float | None = None) -> by
 
 
 def show_small() -> None:
-    """Have the notebook that runs us, if one does, show our figures by `small_png`."""
+    """If a notebook runs this, make it show the book's figures by `small_png`."""
     ipython = sys.modules.get("IPython")
     if shell := ipython and ipython.get_ipython():
         formatters = shell.display_formatter.formatters

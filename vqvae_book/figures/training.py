@@ -12,7 +12,7 @@ from .style import COLORS, MARKERS, canvas
 def history_rows(
     steps: Values, quantities: Mapping[str, Values], *, log: Sequence[str] = ()
 ) -> Figure:
-    """Draw a run's quantities below each other: name -> values; log: some names."""
+    """Draw a run's quantities one below another: name -> values; log: names."""
     n = len(quantities)
     figure, axes = canvas(n, height=1.05 * n + 0.4, sharex=True)
     for i, (name, values) in enumerate(quantities.items()):

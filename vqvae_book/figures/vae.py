@@ -32,7 +32,7 @@ MODELS = {  # name: color, boxes, words on the arrows, price
 
 
 def models() -> Figure:
-    """Draw VAE and VQ-VAE one above the other: alike but for what is in the middle."""
+    """Draw VAE and VQ-VAE one above the other: identical except in the middle."""
     figure, [[axis]] = canvas(height=3)
     axis.set(xlim=(-6, 104), ylim=(0, 46))
     axis.set_axis_off()
@@ -59,7 +59,7 @@ def models() -> Figure:
 
 
 def bits_back(prices: Curves, sums: Curves, kl: float) -> Figure:
-    """Show what a number of a Gaussian latent costs, and how a fine grid comes to it.
+    """Show what a number of a Gaussian latent costs, and how a fine grid approaches it.
 
     prices: name of a mean -> (deviations of the posterior, KL in bits). sums: name ->
     (widths of the grid's bins, bits). kl: bits in the limit.
