@@ -14,7 +14,7 @@ from vqvae_lib import LFQ
 from ..exercises import disagreement, exercise
 
 
-@exercise("10.1", "The first channel counts ones; codes one apart can be far apart.")
+@exercise("10.1", "The first channel counts ones; neighbors in index can be far apart.")
 def digits(answer: Callable) -> str | None:
     def ours(indices: Tensor, levels: list[int]) -> Tensor:
         places = [math.prod(levels[:i]) for i in range(len(levels))]
@@ -25,7 +25,7 @@ def digits(answer: Callable) -> str | None:
     return disagreement(answer, ours, *cases)
 
 
-@exercise("10.2", "The product over channels turns 2^D terms into D for the first one.")
+@exercise("10.2", "A product over channels: the first entropy has D terms, not 2^D.")
 def entropies(answer: Callable) -> str | None:
     def ours(z: Tensor, tau: float) -> tuple[float, ...]:
         found = LFQ(z.shape[1], temperature=tau).entropies(z)
@@ -46,7 +46,7 @@ def partial(answer: Callable) -> str | None:
     return disagreement(answer, ours, *cases)
 
 
-@exercise("10.4", "It takes z to e, and keeps what is at right angles to both.")
+@exercise("10.4", "It takes z to e, and only scales what is at right angles to both.")
 def turn(answer: Callable) -> str | None:
     def ours(z: Tensor, e: Tensor) -> Tensor:
         a, b = F.normalize(z, dim=0), F.normalize(e, dim=0)
@@ -58,10 +58,10 @@ def turn(answer: Callable) -> str | None:
     return disagreement(answer, ours, *cases)
 
 
-@exercise("10.5", "Most codes are drawn late, when nearly all others are given.")
+@exercise("10.5", "Most codes are kept late, when others are already given.")
 def known(answer: Callable) -> str | None:
     def ours(N: int, R: int) -> tuple[float, ...]:
         cosines = [math.cos(math.pi * r / (2 * R)) for r in range(1, R + 1)]
         return tuple(float(N - int(N * cosine)) for cosine in cosines)
 
-    return disagreement(answer, ours, (49, 8), (49, 1), (256, 12))
+    return disagreement(answer, ours, (49, 8), (49, 1), (256, 10))
