@@ -21,7 +21,7 @@ def small(monkeypatch, tmp_path):
     """Drawn digits, a few samples, small models, nothing kept outside the test's folder."""
     parts = tuple(ImageDataset(*draw_glyphs("0123456789", n, seed=n), "glyphs") for n in (128, 32))
     for module in (studies, experiments):
-        monkeypatch.setattr(module, "data", lambda: parts)
+        monkeypatch.setattr(module, "data", lambda name="mnist": parts)
     for name in ("halves", "classifier"):  # without what they keep
         monkeypatch.setattr(studies, name, functools.cache(getattr(studies, name).__wrapped__))
     monkeypatch.setattr(studies, "DRAWN", 12)

@@ -36,6 +36,7 @@ def load_or_train(
     loader: BatchLoader,
     *,
     steps: int,
+    window: int | None = None,
     cache: str | Path | None = None,
 ) -> VQVAETrainer:
     """Take a trained VQ-VAE from the cache, or train it and keep it there.
@@ -48,6 +49,8 @@ def load_or_train(
         config: every choice of the run.
         loader: the training batches.
         steps: optimizer steps.
+        window: steps per entry of the history, as in ``Trainer.fit``; the weights do
+            not depend on it, so a run in the cache may have another.
         cache: folder; :func:`runs_folder` if not given.
     """
     order = loader.batch_size, loader.shuffle, loader.drop_last, loader.seed
@@ -67,10 +70,12 @@ def load_or_train(
         log.warning("training anew: %s", error)
     try:
         if trainer.step == 0:
-            trainer.fit(loader, steps=steps, save_to=path)
+            trainer.fit(loader, steps=steps, window=window, save_to=path)
         elif trainer.step < steps:
-            trainer.resume(loader, save_to=path)
+            trainer.resume(loader, window=window, save_to=path)
     except OSError as error:
         log.warning("the trained model will not be kept: %s", error)
-        trainer.resume(loader)  # the trainer still has all steps that it has done
+        trainer.resume(
+            loader, window=window
+        )  # the trainer still has all steps that it has done
     return trainer

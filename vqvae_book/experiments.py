@@ -23,7 +23,7 @@ from vqvae_lib import VQVAEConfig, VQVAETrainer, best_device, create_dataloader
 
 from .results import RUNS, Result, describe, provenance, stored_runs
 from .rivals import rivals
-from .studies import SEEDS, Experiment, Parts, data, studies
+from .studies import MNIST, SEEDS, Experiment, Parts, data, studies
 
 SWEEP_SIZES, SWEEP_BETAS = (4, 16, 64, 256, 1024, 4096), (0, 0.1, 0.25, 1, 2, 4)
 COMPARED = ("MSE", "prior bits", "blind decoder")  # each experiment has one of them
@@ -75,7 +75,8 @@ def up_to_date(name: str, experiment: Experiment) -> bool:
 
 def perform(name: str, experiment: Experiment) -> Result:
     """Do one experiment; nothing is written."""
-    images, settings, start = data(), experiment.settings, time.perf_counter()
+    settings = experiment.settings
+    images, start = data(settings.get("data", MNIST)), time.perf_counter()
     parts = experiment.make()
     seconds = time.perf_counter() - start
     device = best_device() if experiment.folder == RUNS else "cpu"
