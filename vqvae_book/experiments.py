@@ -21,6 +21,7 @@ from dataclasses import replace
 
 from vqvae_lib import VQVAEConfig, VQVAETrainer, best_device, create_dataloader
 
+from .color import colors
 from .results import RUNS, Result, describe, provenance, stored_runs
 from .rivals import rivals
 from .studies import MNIST, SEEDS, Experiment, Parts, data, studies
@@ -64,7 +65,7 @@ def train(config: VQVAEConfig, steps: int, window: int | None) -> Parts:
 
 def experiments() -> dict[str, Experiment]:
     """Return all runs and studies by name."""
-    return runs() | studies() | rivals()
+    return runs() | studies() | rivals() | colors()
 
 
 def up_to_date(name: str, experiment: Experiment) -> bool:
