@@ -33,7 +33,7 @@ def test_the_256_levels_of_a_pixel_have_the_probabilities_of_their_bins_which_su
 
 
 @pytest.mark.parametrize("name", LOG_CDFS)
-def test_far_from_the_mean_a_level_is_dear_on_both_sides_alike_and_never_free_of_meaning(name):
+def test_the_farther_from_the_mean_the_more_bits_on_both_sides_alike_and_always_finitely_many(name):
     bits = pixel_bits(LEVELS, torch.full((256,), 0.5), 1e-3, name)
     assert bits.isfinite().all() and bool((bits[128:-1].diff() > 0).all())
     torch.testing.assert_close(bits, bits.flip(0))
@@ -50,7 +50,7 @@ def test_fine_bins_cost_what_the_density_says():
 
 
 @pytest.mark.parametrize("name", LOG_CDFS)
-def test_the_scale_is_that_which_made_the_pixels_and_no_other_is_cheaper(name):
+def test_the_fitted_scale_is_that_of_the_noise_and_its_neighbors_cost_more(name):
     mean, true = torch.rand(20_000), 0.03
     u = torch.rand(len(mean)).double().clamp(1e-6, 1 - 1e-6)
     noise = {"Gaussian": torch.special.ndtri(u), "logistic": u.logit()}[name]
@@ -61,7 +61,7 @@ def test_the_scale_is_that_which_made_the_pixels_and_no_other_is_cheaper(name):
     assert min(costs) == costs[1]
 
 
-def test_what_is_no_prediction_is_refused():
+def test_a_bad_prediction_scale_or_density_is_refused():
     for arguments, match in (
         ((LEVELS, torch.rand(256), 0.0), "scale = 0"),
         ((LEVELS, torch.rand(255), 0.1), "shape of mean"),

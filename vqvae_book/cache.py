@@ -49,8 +49,7 @@ def load_or_train(
         config: every choice of the run.
         loader: the training batches.
         steps: optimizer steps.
-        window: steps per entry of the history, as in ``Trainer.fit``; the weights do
-            not depend on it, so a run in the cache may have another.
+        window: steps per entry of the history, as in ``Trainer.fit``.
         cache: folder; :func:`runs_folder` if not given.
     """
     order = loader.batch_size, loader.shuffle, loader.drop_last, loader.seed

@@ -121,7 +121,7 @@ def codebook(data: str, config: VQVAEConfig, steps: int, seed: int) -> Parts:
         even = statistics.fmean(float(perplexity(counts)) for counts in batches)
         of = geometry(model, test.floats(slice(LOOKED_AT)), seed)
         numbers |= {"perplexity of a batch": even, **of}
-    return found
+    return found if seed == SEEDS[0] else found | {"pictures": {}}  # one is shown
 
 
 def seconds_per_step(config: VQVAEConfig, train: ImageDataset) -> float:
@@ -173,7 +173,7 @@ def geometry(model: VQVAE, x: Tensor, seed: int = 0) -> dict[str, float]:
     counts, sums = code_sums(cells, grids.flatten(), len(codes))
     means = sums / counts.clamp(min=1)[:, None]
     within = (cells - means[grids.flatten()]).square().sum()
-    between = 1 - within / (cells - cells.mean(0)).square().sum()
+    total = (cells - cells.mean(0)).square().sum().clamp(min=1e-9)  # if all are alike
 
     used = counts > 0
     center, live = codes[used].mean(0), codes[used]
@@ -200,7 +200,7 @@ def geometry(model: VQVAE, x: Tensor, seed: int = 0) -> dict[str, float]:
     ranks = torch.stack([distances[old, new], change]).argsort(1).argsort(1).float()
     return {
         "gap": mse(model.vq.lookup(grids), in_parts(model.encoder, x)),
-        "share fixed": float(between),
+        "share fixed": float(1 - within / total),
         "directions": 1 + int((held < 0.9).sum()),
         "heard": heard,
         "rank correlation": float(torch.corrcoef(ranks)[0, 1]),
@@ -231,4 +231,5 @@ def prior(
         right = found["samples"] == wanted
         by_class = [studies.share(right[wanted == label]) for label in range(10)]
         numbers |= {"recognized": studies.share(right), "by class": by_class}
-    return studies.parts(numbers, {name: x[:40] for name, x in drawn.items()})
+    shown = {"samples": 40, "independent codes": 10}
+    return studies.parts(numbers, {name: drawn[name][:n] for name, n in shown.items()})

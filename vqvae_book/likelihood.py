@@ -26,8 +26,8 @@ def pixel_bits(
     Args:
         levels: integers in [0, 255], of any shape.
         mean: what the model predicts, in [0, 1], of the same shape.
-        scale: in units of [0, 1], above 0: the standard deviation of ``"Gaussian"``,
-            or s of ``"logistic"``, whose standard deviation is pi s / sqrt 3.
+        scale: in units of [0, 1]; the standard deviation of ``"Gaussian"`` is as large,
+            that of ``"logistic"`` 1.81 times as large.
 
     Returns:
         Bits per pixel and channel, float64, shaped as ``levels``.

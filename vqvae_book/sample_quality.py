@@ -14,21 +14,13 @@ from vqvae_lib._util import eval_mode, require, seeded
 
 
 class Classifier(nn.Module):
-    """A network for classes of images; before its last layer: features.
+    """A network for classes of images; before its last layer: 64 features.
 
-    Args:
-        channels, side: of the images; each of the ``widths`` halves the side.
-        widths: output channels of the convolutions.
+    Each of the ``widths``, channels of a convolution, halves the side of the image.
     """
 
     def __init__(
-        self,
-        channels: int = 1,
-        side: int = 28,
-        widths: Sequence[int] = (32, 64),
-        classes: int = 10,
-        features: int = 64,
-        seed: int = 0,
+        self, channels: int, side: int, widths: Sequence[int], seed: int = 0
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
@@ -37,16 +29,12 @@ class Classifier(nn.Module):
                 layers.append(nn.Conv2d(before, width, kernel_size=3, padding=1))
                 layers += [nn.ReLU(inplace=True), nn.MaxPool2d(2)]
             flat = widths[-1] * (side // 2 ** len(widths)) ** 2
-            self.net = nn.Sequential(
-                *layers,
-                nn.Flatten(),  # (B, C, h, w) -> (B, C * h * w)
-                nn.Linear(flat, features),
-                nn.ReLU(inplace=True),
-            )
-            self.head = nn.Linear(features, classes)
+            # (B, C, h, w) -> (B, C * h * w) -> (B, 64)
+            layers += [nn.Flatten(), nn.Linear(flat, 64), nn.ReLU(inplace=True)]
+            self.net, self.head = nn.Sequential(*layers), nn.Linear(64, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute logits (B, classes) of images (B, channels, side, side) in [0, 1]."""
+        """Compute logits (B, 10) of images (B, channels, side, side) in [0, 1]."""
         return self.head(self.net(x))
 
     def training_step(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:

@@ -192,10 +192,7 @@ def prices(trainer: Trainer, model: Any, name: str = MNIST) -> dict[str, float]:
 
 
 def independent(codes: Tensor, seed: int) -> Tensor:
-    """Draw each position's code from an image of its own: (N, h, w) -> (DRAWN, h, w).
-
-    So codes come as often as a table for each position has them.
-    """
+    """Draw each position's code from some image's: (N, h, w) -> (DRAWN, h, w)."""
     count, height, width = codes.shape
     generator = torch.Generator().manual_seed(seed)
     donors = torch.randint(count, (DRAWN, height, width), generator=generator)
