@@ -52,6 +52,8 @@ def test_a_model_is_trained_once_until_anything_that_matters_changes(tmp_path, f
     take(tmp_path, config=replace(TINY, lr=1e-3))
     take(tmp_path, steps=7)
     assert fits.call_count == 7
+    windows = load_or_train(TINY, batches(), steps=8, window=3, cache=tmp_path).history["step"]
+    assert windows == [3, 6, 8]
 
 
 def test_it_is_trained_anew_for_the_source_that_training_needs_and_no_other(tmp_path, fits, monkeypatch):

@@ -76,7 +76,7 @@ def test_what_is_missing_is_made_and_comes_back_as_it_was_measured(digits, tmp_p
     for module in (pretrained, vqvae_lib.pretrained):
         monkeypatch.setattr(module, "WEIGHTS", tmp_path)
     for module in (pretrained, studies):
-        monkeypatch.setattr(module, "data", lambda: (digits, digits))
+        monkeypatch.setattr(module, "data", lambda name="mnist": (digits, digits))
     monkeypatch.setattr(pretrained, "STEPS", {"model": 2, "prior": 2})
     monkeypatch.setattr(pretrained, "MODELS", {"mnist-k32": 32})
     pretrained.main([])

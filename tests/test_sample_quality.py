@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from helpers import normal
 
 from vqvae_book import sample_quality as quality
+from vqvae_book.extras import draw_scenes
 from vqvae_book.sample_quality import frechet_distance, precision_recall, sharpness
 
 
@@ -87,3 +88,10 @@ def test_the_classifier_learns_and_is_a_function_of_its_seed(digits):
         numbers, log_p = one.summarize(one.training_step(x, labels)), one(x).log_softmax(1)
     loss = float(-log_p[range(128), labels].mean())
     assert numbers == pytest.approx({"total_loss": loss, "accuracy": accuracy}, rel=1e-5)
+
+
+def test_a_classifier_fits_the_size_and_the_channels_of_its_images():
+    scenes = draw_scenes(128, seed=0, size=16)
+    model = quality.train_classifier(scenes, steps=1, widths=(4, 6, 8))
+    features, found = quality.classify(model, scenes.floats())
+    assert (features.shape, model.net[-2].in_features, found.shape) == ((128, 64), 8 * 2 * 2, (128,))

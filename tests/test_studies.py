@@ -9,8 +9,9 @@ import pytest
 import torch
 from fake_sweep import fake_run
 
-from vqvae_book import experiments, rivals, studies
+from vqvae_book import color, experiments, rivals, studies
 from vqvae_book import sample_quality as quality
+from vqvae_book.extras import draw_scenes
 from vqvae_book.results import Result, stored_studies
 from vqvae_book.studies import Experiment
 from vqvae_lib import VQVAE, ImageDataset, VQVAEConfig, draw_glyphs
@@ -21,7 +22,7 @@ def small(monkeypatch, tmp_path):
     """Drawn digits, a few samples, small models, nothing kept outside the test's folder."""
     parts = tuple(ImageDataset(*draw_glyphs("0123456789", n, seed=n), "glyphs") for n in (128, 32))
     for module in (studies, experiments):
-        monkeypatch.setattr(module, "data", lambda: parts)
+        monkeypatch.setattr(module, "data", lambda name="mnist": parts)
     for name in ("halves", "classifier"):  # without what they keep
         monkeypatch.setattr(studies, name, functools.cache(getattr(studies, name).__wrapped__))
     monkeypatch.setattr(studies, "DRAWN", 12)
@@ -68,6 +69,58 @@ def test_a_rival_from_its_search_to_its_samples(small, monkeypatch, tmp_path, me
         numbers = study.make.func(**study.make.keywords | {"steps": {"model": 1, "prior": 1}})["numbers"]
         assert json.dumps(numbers, allow_nan=False) and numbers["prior bits"] > 0
         assert numbers.get("entropy bits", 0) <= numbers.get("nominal bits", 0) == (49 * 6 if kind == method else 0)
+
+
+@pytest.mark.parametrize("kind", ["sonnet", "field", "grid4-stages", "fashion-b4", "prior", "classes"])
+def test_a_color_experiment_from_end_to_end(small, monkeypatch, tmp_path, kind):
+    scenes = tuple(draw_scenes(n, seed=n, size=16) for n in (128, 32))
+    known, digits = color.colors(), studies.data()
+    monkeypatch.setattr(studies, "data", lambda name: digits if name == "fashion_mnist" else scenes)
+    monkeypatch.setattr(studies, "CLASSIFIERS", {"cifar10": {"widths": (4, 4, 4), "steps": 1}})
+    monkeypatch.setattr(color, "DRAWN", 12)
+    made = known[f"color-{kind}-seed1"]
+    choices = made.make.keywords | {"steps": {"model": 1, "prior": 1} if "prior" in made.settings else 1}
+    books = choices["config"].num_codebooks
+    tiny = {"hidden_dim": 8, "num_embeddings": 4, "batch_size": 8}
+    choices["config"] = replace(choices["config"], embedding_dim=2 * books, **tiny)
+    if "prior" in choices:
+        choices["prior"] = replace(choices["prior"], layers=1, **tiny)
+    written = Result(f"color-{kind}-seed1", made.settings, provenance={}, **made.make.func(**choices)).write(tmp_path)
+    again = Result.read(written)
+    assert json.dumps([again.numbers, again.history], allow_nan=False) and again.settings["seed"] == 1
+    assert again.settings["data"] == {"fashion-b4": "fashion_mnist"}.get(kind, "cifar10")
+    if "prior" in choices:
+        assert ("recognized" in again.numbers) == (kind == "classes") and again.numbers["prior bits"] > 0
+        return
+    positions = {"fashion-b4": 49, "grid4-stages": 4}.get(kind, 16)
+    assert again.numbers["codes per image"] == positions * books == int(again.usage.sum()) / 32
+    assert again.numbers["bits"] <= positions * books * 2  # of four codes each
+    assert ("gap" in again.numbers) == (books == 1) and again.numbers["seconds per step"] > 0
+    variance = (scenes if kind != "fashion-b4" else digits)[0].variance()
+    curve = [loss / variance for loss in again.history["recon_loss"]]
+    assert again.history["normalized MSE"] == pytest.approx(curve, rel=1e-4)
+
+
+def test_the_geometry_of_a_codebook_is_that_of_loops_over_its_parts():
+    config = VQVAEConfig(in_channels=3, hidden_dim=8, num_embeddings=12, embedding_dim=5, device="cpu")
+    model, x = VQVAE(config).eval(), draw_scenes(20, seed=0, size=16).floats()
+    model.initialize(x)
+    found = color.geometry(model, x)
+    numbers, grids = model.training_step(x), model.encode(x)  # the loss is beta times the gap
+    assert found["gap"] == pytest.approx(numbers["vq_loss"].item() / config.commitment_cost, rel=1e-4)
+    cells: dict[int, list] = {}
+    for n, i, j in torch.cartesian_prod(*(torch.arange(size) for size in grids.shape)).tolist():
+        cell = model.decode(grids[n : n + 1])[0, :, 4 * i : 4 * i + 4, 4 * j : 4 * j + 4].double().detach()
+        cells.setdefault(int(grids[n, i, j]), []).append(cell)
+    parts = list(map(torch.stack, cells.values()))
+    total, within = torch.cat(parts), sum((part - part.mean(0)).square().sum() for part in parts)
+    between = 1 - within / (total - total.mean(0)).square().sum()
+    assert found["share fixed"] == pytest.approx(float(between), abs=1e-4)
+    assert found["heard"] >= 1 and -1 <= found["rank correlation"] <= 1
+    # Codes on a line have one direction, and the decoder hears no other.
+    model.vq.codebook.copy_(torch.arange(12.0)[:, None] * torch.ones(5))
+    flat = color.geometry(model, x)
+    assert (flat["directions"], flat["heard"]) == (1, 1)
 
 
 def test_codes_of_two_stages_are_one_grid_for_a_prior_and_come_back():

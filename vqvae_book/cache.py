@@ -36,6 +36,7 @@ def load_or_train(
     loader: BatchLoader,
     *,
     steps: int,
+    window: int | None = None,
     cache: str | Path | None = None,
 ) -> VQVAETrainer:
     """Take a trained VQ-VAE from the cache, or train it and keep it there.
@@ -48,6 +49,7 @@ def load_or_train(
         config: every choice of the run.
         loader: the training batches.
         steps: optimizer steps.
+        window: steps per entry of the history, as in ``Trainer.fit``.
         cache: folder; :func:`runs_folder` if not given.
     """
     order = loader.batch_size, loader.shuffle, loader.drop_last, loader.seed
@@ -67,10 +69,11 @@ def load_or_train(
         log.warning("training again: %s", error)
     try:
         if trainer.step == 0:
-            trainer.fit(loader, steps=steps, save_to=path)
+            trainer.fit(loader, steps=steps, window=window, save_to=path)
         elif trainer.step < steps:
-            trainer.resume(loader, save_to=path)
+            trainer.resume(loader, window=window, save_to=path)
     except OSError as error:
         log.warning("the trained model can't be cached: %s", error)
-        trainer.resume(loader)  # the trainer still has all steps that it has done
+        # The trainer still has all steps that it has done.
+        trainer.resume(loader, window=window)
     return trainer

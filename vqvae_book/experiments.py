@@ -21,9 +21,10 @@ from dataclasses import replace
 
 from vqvae_lib import VQVAEConfig, VQVAETrainer, best_device, create_dataloader
 
+from .color import colors
 from .results import RUNS, Result, describe, provenance, stored_runs
 from .rivals import rivals
-from .studies import SEEDS, Experiment, Parts, data, studies
+from .studies import MNIST, SEEDS, Experiment, Parts, data, studies
 
 SWEEP_SIZES, SWEEP_BETAS = (4, 16, 64, 256, 1024, 4096), (0, 0.1, 0.25, 1, 2, 4)
 COMPARED = ("MSE", "prior bits", "blind decoder")  # each experiment has one of them
@@ -64,7 +65,7 @@ def train(config: VQVAEConfig, steps: int, window: int | None) -> Parts:
 
 def experiments() -> dict[str, Experiment]:
     """Return all runs and studies by name."""
-    return runs() | studies() | rivals()
+    return runs() | studies() | rivals() | colors()
 
 
 def up_to_date(name: str, experiment: Experiment) -> bool:
@@ -75,7 +76,8 @@ def up_to_date(name: str, experiment: Experiment) -> bool:
 
 def perform(name: str, experiment: Experiment) -> Result:
     """Do one experiment, without storing the result."""
-    images, settings, start = data(), experiment.settings, time.perf_counter()
+    settings = experiment.settings
+    images, start = data(settings.get("data", MNIST)), time.perf_counter()
     parts = experiment.make()
     seconds = time.perf_counter() - start
     device = best_device() if experiment.folder == RUNS else "cpu"

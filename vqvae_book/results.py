@@ -44,7 +44,8 @@ class Result:
         history: name -> one number per window of steps.
         pictures: name -> (n, C, H, W) float32 in [0, 1], drawn by models.
         provenance: data and their fingerprints, torch, device, seconds, date.
-        usage: (K,) int64, how often a run uses each code on the test set.
+        usage: (K,) int64, how often a run uses each code on the test set; of n
+            codebooks (n, K).
     """
 
     name: str
@@ -120,19 +121,21 @@ def describe(trainer: VQVAETrainer, test: BatchLoader) -> dict[str, Any]:
     """Measure a trained VQ-VAE on test images, for a :class:`Result`."""
     found, config = trainer.evaluate(test), trainer.config
     codes = collect_indices(trainer.model, test)
-    usage = usage_counts(codes, config.num_embeddings)
+    books = codes.unbind(-1) if codes.dim() > 3 else [codes]
+    usages = [usage_counts(book, config.num_embeddings) for book in books]
     pictures, _ = trainer.reconstruct(test.dataset.floats(slice(PICTURES)))
     kept = ("step", "recon_loss", "vq_loss", "perplexity")
     return {
         "numbers": {
             "MSE": found["recon_loss"],
-            "bits": rate(usage, codes[0].numel()).entropy,  # per image
+            # Per image; of several codebooks each has a table.
+            "bits": sum(rate(usage, books[0][0].numel()).entropy for usage in usages),
             "active codes": found["active_codes"],
             "perplexity": found["perplexity"],
         },
         "history": {name: trainer.history[name] for name in kept},
         "pictures": {"reconstructions": pictures},
-        "usage": usage,
+        "usage": torch.stack(usages).squeeze(0),
     }
 
 

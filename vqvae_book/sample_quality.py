@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,26 +14,27 @@ from vqvae_lib._util import eval_mode, require, seeded
 
 
 class Classifier(nn.Module):
-    """A classifier of 1 x 28 x 28 images; its last layer's inputs are the features."""
+    """A network for classes of images; before its last layer: 64 features.
 
-    def __init__(self, classes: int = 10, features: int = 64, seed: int = 0) -> None:
+    Each of the ``widths``, channels of a convolution, halves the side of the image.
+    """
+
+    def __init__(
+        self, channels: int, side: int, widths: Sequence[int], seed: int = 0
+    ) -> None:
         super().__init__()
+        layers: list[nn.Module] = []
         with seeded(seed):
-            self.net = nn.Sequential(
-                nn.Conv2d(1, 32, kernel_size=3, padding=1),
-                nn.ReLU(inplace=True),
-                nn.MaxPool2d(2),
-                nn.Conv2d(32, 64, kernel_size=3, padding=1),
-                nn.ReLU(inplace=True),
-                nn.MaxPool2d(2),
-                nn.Flatten(),  # (B, 64, 7, 7) -> (B, 64 * 7 * 7)
-                nn.Linear(64 * 7 * 7, features),
-                nn.ReLU(inplace=True),
-            )
-            self.head = nn.Linear(features, classes)
+            for before, width in itertools.pairwise((channels, *widths)):
+                layers.append(nn.Conv2d(before, width, kernel_size=3, padding=1))
+                layers += [nn.ReLU(inplace=True), nn.MaxPool2d(2)]
+            flat = widths[-1] * (side // 2 ** len(widths)) ** 2
+            # (B, C, h, w) -> (B, C * h * w) -> (B, 64)
+            layers += [nn.Flatten(), nn.Linear(flat, 64), nn.ReLU(inplace=True)]
+            self.net, self.head = nn.Sequential(*layers), nn.Linear(64, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute logits (B, classes) of images (B, 1, 28, 28) in [0, 1]."""
+        """Compute logits (B, 10) of images (B, channels, side, side) in [0, 1]."""
         return self.head(self.net(x))
 
     def training_step(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -45,20 +49,25 @@ class Classifier(nn.Module):
 
 
 def train_classifier(
-    train: ImageDataset, *, steps: int = 1404, seed: int = 0
+    train: ImageDataset,
+    *,
+    steps: int = 1404,
+    seed: int = 0,
+    widths: Sequence[int] = (32, 64),
 ) -> Classifier:
     """Train a classifier on real images, in float32; it never sees a drawn one."""
     config = TrainConfig(lr=4e-3, seed=seed, precision="float32")
     options = {"shuffle": True, "drop_last": True, "device": config.device}
     loader = BatchLoader(train, config.batch_size, seed=seed, **options)
-    model = Classifier(seed=seed)
+    channels, side = train.images.shape[1:3]
+    model = Classifier(channels, side, widths, seed=seed)
     Trainer(model, config).fit(loader, steps=steps)
     return model.eval()
 
 
 @torch.no_grad()
 def classify(model: Classifier, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return features (n, F) and classes (n,) of images (n, 1, 28, 28), on the CPU."""
+    """Return features (n, F) and classes (n,) of images (n, C, H, W), on the CPU."""
     device = model.head.weight.device
     with eval_mode(model):
         features = torch.cat([model.net(x.to(device)) for x in images.split(512)])

@@ -37,6 +37,8 @@ SIZES = (8, 16, 32, 64, 128)  # of the codebook
 VARIANCES = (0.006, 0.02, 0.06)  # of the VAE's likelihood: each buys another rate
 DRAWN, SHOWN = 2000, 32  # images of each sample: those scored, those stored
 TEMPERATURES = (0.6, 0.8, 1.0)
+MNIST = "mnist"
+CLASSIFIERS = {"cifar10": {"widths": (32, 64, 128), "steps": 3000}}  # harder, so larger
 
 Steps = dict[str, int]  # by model
 Parts = dict[str, Any]  # a result's numbers, history and pictures
@@ -50,18 +52,21 @@ class Experiment(NamedTuple):
     make: Callable[[], Parts]
 
 
+def study(make: Callable[..., Parts], **choices: Any) -> Experiment:
+    """Return an experiment whose settings are the arguments that ``make`` will get."""
+    settings = {
+        what: choice.identity() if isinstance(choice, TrainConfig) else choice
+        for what, choice in choices.items()
+    }
+    return Experiment(STUDIES, settings, functools.partial(make, **choices))
+
+
 def studies() -> dict[str, Experiment]:
     """Return name -> study, all of one seed before the next."""
     found: dict[str, Experiment] = {}
 
     def add(name: str, make: Callable[..., Parts], **choices: Any) -> None:
-        choices["seed"] = seed
-        settings = {
-            what: choice.identity() if isinstance(choice, TrainConfig) else choice
-            for what, choice in choices.items()
-        }
-        make = functools.partial(make, **choices)
-        found[f"{name}-seed{seed}"] = Experiment(STUDIES, settings, make)
+        found[f"{name}-seed{seed}"] = study(make, seed=seed, **choices)
 
     for seed in SEEDS:
         common = {"seed": seed, "device": "cpu"}
@@ -91,49 +96,50 @@ def studies() -> dict[str, Experiment]:
 
 
 @functools.cache
-def data() -> tuple[ImageDataset, ImageDataset]:
-    """Return the real MNIST, both parts."""
-    return load_images(stand_in=False), load_images(train=False, stand_in=False)
+def data(name: str = MNIST) -> tuple[ImageDataset, ImageDataset]:
+    """Return both parts of a real dataset."""
+    options = {"stand_in": False}
+    return load_images(name, **options), load_images(name, train=False, **options)
 
 
 @functools.cache
-def halves() -> tuple[Tensor, Tensor]:
+def halves(name: str = MNIST) -> tuple[Tensor, Tensor]:
     """Return indices of test images to compare with, and of as many others to redraw.
 
-    In random order: the test set's second half comes from other writers. Disjoint:
-    a redrawn image is nearer to its original than any sample can be.
+    In random order: MNIST's second half comes from other writers. Disjoint: a redrawn
+    image is nearer to its original than any sample can be.
     """
     generator = torch.Generator().manual_seed(0)
-    order = torch.randperm(len(data()[1]), generator=generator)
+    order = torch.randperm(len(data(name)[1]), generator=generator)
     return order[:DRAWN], order[DRAWN : 2 * DRAWN]
 
 
 @functools.cache
-def classifier() -> tuple[quality.Classifier, Tensor, dict[str, float]]:
+def classifier(name: str) -> tuple[quality.Classifier, Tensor, dict[str, float]]:
     """Return a classifier, features of real images, and numbers to compare with."""
-    train, test = data()
-    model = quality.train_classifier(train)
+    train, test = data(name)
+    model = quality.train_classifier(train, **CLASSIFIERS.get(name, {}))
     features, found = quality.classify(model, test.floats())
-    real, others = (features[places] for places in halves())
+    real, others = (features[places] for places in halves(name))
     numbers = {
         "classifier accuracy": share(found == test.labels),
         "floor distance": quality.frechet_distance(real, others),
-        "data sharpness": quality.sharpness(test.floats(halves()[1])),
+        "data sharpness": quality.sharpness(test.floats(halves(name)[1])),
     }
     return model, real, numbers
 
 
-def scores(drawn: dict[str, Tensor]) -> dict[str, float]:
-    """Score drawn images (DRAWN, 1, 28, 28), each number named after what was drawn."""
-    model, real, numbers = classifier()
-    for name, images in drawn.items():
+def scores(drawn: dict[str, Tensor], name: str = MNIST) -> dict[str, float]:
+    """Score drawn images (DRAWN, C, H, W), each number named after what was drawn."""
+    model, real, numbers = classifier(name)
+    for what, images in drawn.items():
         features, _ = quality.classify(model, images)
         precision, recall = quality.precision_recall(real, features)
         numbers = numbers | {
-            f"{name} distance": quality.frechet_distance(real, features),
-            f"{name} precision": precision,
-            f"{name} recall": recall,
-            f"{name} sharpness": quality.sharpness(images),
+            f"{what} distance": quality.frechet_distance(real, features),
+            f"{what} precision": precision,
+            f"{what} recall": recall,
+            f"{what} sharpness": quality.sharpness(images),
         }
     return numbers
 
@@ -162,23 +168,35 @@ def fitted(prior: PriorConfig, K: int, steps: Steps) -> tuple[VQVAE, Trainer]:
     return model, trained(PixelCNN(prior), prior, model, steps)
 
 
-def trained(net: PixelCNN, config: PriorConfig, model: Any, steps: Steps) -> Trainer:
+def trained(
+    net: PixelCNN, config: PriorConfig, model: Any, steps: Steps, name: str = MNIST
+) -> Trainer:
     """Fit a prior to a model's codes or latents of the training images."""
     trainer = Trainer(net, config)
-    trainer.fit(create_code_loader(config, model, data()[0]), steps=steps["prior"])
+    loader = create_code_loader(config, model, data(name)[0])
+    trainer.fit(loader, steps=steps["prior"])
     trainer.model.eval()
     return trainer
 
 
-def prices(trainer: Trainer, model: Any) -> dict[str, float]:
+def prices(trainer: Trainer, model: Any, name: str = MNIST) -> dict[str, float]:
     """Return bits of all test images, and of some that the prior was trained on."""
-    parts = {"prior bits": data()[1]}
-    parts["prior bits, training images"] = data()[0].subset(slice(2000))
+    train, test = data(name)
+    parts = {"prior bits": test}
+    parts["prior bits, training images"] = train.subset(slice(2000))
     found = {}
-    for name, images in parts.items():
+    for what, images in parts.items():
         loader = create_code_loader(trainer.config, model, images, train=False)
-        found[name] = trainer.evaluate(loader)["bits_per_image"]
+        found[what] = trainer.evaluate(loader)["bits_per_image"]
     return found
+
+
+def independent(codes: Tensor, seed: int) -> Tensor:
+    """Draw each position's code from some image's: (N, h, w) -> (DRAWN, h, w)."""
+    count, height, width = codes.shape
+    generator = torch.Generator().manual_seed(seed)
+    donors = torch.randint(count, (DRAWN, height, width), generator=generator)
+    return codes[donors, torch.arange(height)[:, None], torch.arange(width)]
 
 
 def parts(numbers: dict, pictures: dict | None = None, **history: list) -> Parts:
@@ -194,12 +212,8 @@ def prior(K: int, seed: int, steps: Steps, prior: PriorConfig) -> Parts:
     x_recon = in_parts(model.decode, codes)
     bits = rate(usage_counts(codes, K), 49)
     tables = [rate(usage_counts(at, K), 1).entropy for at in codes.flatten(1).T]
-    # What the tables draw: the code of each position from an image of its own.
-    generator = torch.Generator().manual_seed(seed)
-    donors = torch.randint(len(codes), (DRAWN, 7, 7), generator=generator)
-    mixed = codes[donors, torch.arange(7)[:, None], torch.arange(7)]
     sampled = trainer.model.sample(DRAWN, 7, 7, seed=seed)
-    pictures = {"samples": sampled, "independent codes": mixed}
+    pictures = {"samples": sampled, "independent codes": independent(codes, seed)}
     pictures = {name: in_parts(model.decode, z) for name, z in pictures.items()}
     numbers = {
         "MSE": mse(test.floats(), x_recon),
@@ -251,7 +265,7 @@ def best(K: int, seed: int, steps: Steps, prior: PriorConfig, shares: list) -> P
 
 def classes(K: int, seed: int, steps: Steps, prior: PriorConfig) -> Parts:
     """Sample from a prior that is told the class: recognized, diverse, or copies?"""
-    (train, test), judge = data(), classifier()[0]
+    (train, test), judge = data(), classifier(MNIST)[0]
     model, trainer = fitted(prior, K, steps)
     learned, wanted = trainer.model, torch.arange(DRAWN) % 10
     drawn, numbers = {}, prices(trainer, model)
