@@ -63,7 +63,8 @@ def colors() -> dict[str, Experiment]:
     for seed in SEEDS:
         sonnet = add("sonnet", LONG, **SONNET)
         add("plain", LONG, decay=SONNET["decay"])  # what do the blocks buy?
-        add("field", LONG, **SONNET, **TEN)
+        add("wide", LONG, hidden_dim=256, residual_layers=2)  # the paper's width
+        add("field", LONG // 2, **SONNET, **TEN)
         for name, classes in (("prior", 0), ("classes", 10)):
             common = {"num_embeddings": 512, "seed": seed, "device": "cpu"}
             learned = PriorConfig(num_classes=classes, **common)
