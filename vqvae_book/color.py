@@ -63,12 +63,12 @@ def colors() -> dict[str, Experiment]:
     for seed in SEEDS:
         sonnet = add("sonnet", LONG, **SONNET)
         add("plain", LONG, decay=SONNET["decay"])  # what do the blocks buy?
-        add("wide", LONG, hidden_dim=256, residual_layers=2)  # the paper's width
+        add("ours", LONG, residual_layers=2)  # with the library's own decay
         add("field", LONG // 2, **SONNET, **TEN)
         for name, classes in (("prior", 0), ("classes", 10)):
             common = {"num_embeddings": 512, "seed": seed, "device": "cpu"}
             learned = PriorConfig(num_classes=classes, **common)
-            steps = {"model": LONG, "prior": 4686}  # six passes
+            steps = {"model": LONG, "prior": 3905}  # five passes
             choices = {"data": CIFAR, "config": sonnet, "prior": learned, "seed": seed}
             priced = studies.study(prior, steps=steps, **choices)
             found[f"color-{name}-seed{seed}"] = priced
