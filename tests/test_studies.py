@@ -47,7 +47,6 @@ def test_a_study_from_end_to_end(small, tmp_path, kind):
 
 @pytest.mark.parametrize("method", ["vq", "fsq", "residual"])
 def test_a_rival_from_its_search_to_its_samples(small, monkeypatch, tmp_path, method):
-    monkeypatch.setattr(rivals, "STUDIES", tmp_path)
     monkeypatch.setattr(rivals, "stored_studies", functools.partial(stored_studies, folder=tmp_path))
     monkeypatch.setattr(rivals, "DRAWN", 12)
     for name in ("VQVAEConfig", "PriorConfig", "TransformerConfig"):

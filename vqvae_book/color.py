@@ -32,7 +32,6 @@ from vqvae_lib.vqvae_trainer import VQVAETrainer
 
 from . import sample_quality as quality
 from . import studies
-from .cache import load_or_train
 from .likelihood import LOG_CDFS, fitted_scale, pixel_bits
 from .results import describe
 from .studies import DRAWN, SEEDS, Experiment, Parts, Steps, in_parts
@@ -93,17 +92,10 @@ def colors() -> dict[str, Experiment]:
     return found
 
 
-def autoencoder(data: str, config: VQVAEConfig, steps: int) -> VQVAETrainer:
-    """Return the trainer of a trained model, which the cache may have."""
-    loader = create_dataloader(config, dataset=studies.data(data)[0])
-    trainer = load_or_train(config, loader, steps=steps, window=WINDOW)
-    trainer.model.eval()
-    return trainer
-
-
 def codebook(data: str, config: VQVAEConfig, steps: int, seed: int) -> Parts:
     """Train a model; measure error, use, likelihood, time, and the codes' geometry."""
-    (train, test), trainer = studies.data(data), autoencoder(data, config, steps)
+    train, test = studies.data(data)
+    trainer = studies.autoencoder(config, steps, data, WINDOW)
     model, found = trainer.model, describe(trainer, BatchLoader(test, 500))
     numbers, history, spread = found["numbers"], found["history"], train.variance()
     # As Sonnet computes them: a running mean over the batches that trained the model,
@@ -213,7 +205,7 @@ def prior(
 ) -> Parts:
     """Price the codes of a model under a prior that may know the class; and draw."""
     test, (judge, _, _) = studies.data(data)[1], studies.classifier(data)
-    model = autoencoder(data, config, steps["model"]).model
+    model = studies.autoencoder(config, steps["model"], data, WINDOW).model
     net = studies.trained(PixelCNN(prior), prior, model, steps, data)
     codes = collect_indices(model, BatchLoader(test, 500))
     wanted = torch.arange(DRAWN) % 10 if prior.num_classes else None

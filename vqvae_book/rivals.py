@@ -6,7 +6,6 @@ training images that are held out chooses the settings of each.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import time
 from collections.abc import Callable, Iterable
@@ -25,8 +24,7 @@ from vqvae_lib.transformer import TransformerConfig, TransformerPrior
 from vqvae_lib.vqvae_trainer import VQVAETrainer
 
 from . import studies
-from .cache import load_or_train
-from .results import STUDIES, Result, stored_studies
+from .results import Result, stored_studies
 from .studies import DRAWN, SEEDS, SHOWN, Experiment, Parts, Steps, in_parts
 
 BITS = (6, 10, 14)  # per position, nominal; of 14 no prior is fitted
@@ -96,9 +94,7 @@ def rivals() -> dict[str, Experiment]:
     found: dict[str, Experiment] = {}
 
     def add(name: str, make: Callable[..., Parts], **choices: Any) -> None:
-        make = functools.partial(make, **choices)
-        name = f"rival-{name}-seed{choices['seed']}"
-        found[name] = Experiment(STUDIES, choices, make)
+        found[f"rival-{name}-seed{choices['seed']}"] = studies.study(make, **choices)
 
     for bits, method in itertools.product(SEARCHED, METHODS):
         given = {"method": method, "bits": bits, "steps": 468, "seed": SEARCH_SEED}
@@ -167,19 +163,10 @@ class OneBook:
         return self.model.decode(codes)
 
 
-def trained_model(fields: dict[str, Any], steps: Steps, seed: int) -> VQVAETrainer:
-    """Return a trainer of a trained model, which the cache may have."""
-    config = config_of(fields, seed)
-    loader = create_dataloader(config, dataset=studies.data()[0])
-    trainer = load_or_train(config, loader, steps=steps["model"])
-    trainer.model.eval()
-    return trainer
-
-
 def rival(fields: dict[str, Any], steps: Steps, seed: int) -> Parts:
     """Measure error, use, bits under a learned prior, and samples of one method."""
     test = studies.data()[1]
-    trainer = trained_model(fields, steps, seed)
+    trainer = studies.autoencoder(config_of(fields, seed), steps["model"])
     n, K = fields.get("num_codebooks", 1), fields["num_embeddings"]
     model = OneBook(trainer.model, n)
     codes = collect_indices(trainer.model, BatchLoader(test, 500))
@@ -202,7 +189,7 @@ def rival(fields: dict[str, Any], steps: Steps, seed: int) -> Parts:
 def transformer(fields: dict[str, Any], steps: Steps, seed: int) -> Parts:
     """Price and sample the codes of one method under a transformer."""
     n = fields.get("num_codebooks", 1)
-    model = trained_model(fields, steps, seed).model
+    model = studies.autoencoder(config_of(fields, seed), steps["model"]).model
     config = TransformerConfig(
         num_embeddings=fields["num_embeddings"], depth=n, seed=seed, device="cpu"
     )

@@ -26,6 +26,7 @@ from vqvae_lib.model import VQVAE
 from vqvae_lib.prior import PixelCNN, PriorConfig, create_code_loader
 from vqvae_lib.trainer import Trainer
 from vqvae_lib.vae import VAE, VAEConfig, reparameterize
+from vqvae_lib.vqvae_trainer import VQVAETrainer
 
 from . import sample_quality as quality
 from .cache import load_or_train
@@ -160,11 +161,20 @@ def redrawn(model: VQVAE, images: ImageDataset) -> Tensor:
     return in_parts(lambda x: model.decode(model.encode(x)), images.floats())
 
 
+def autoencoder(
+    config: VQVAEConfig, steps: int, name: str = MNIST, window: int | None = None
+) -> VQVAETrainer:
+    """Return the trainer of a trained VQ-VAE, cached if possible."""
+    loader = create_dataloader(config, dataset=data(name)[0])
+    trainer = load_or_train(config, loader, steps=steps, window=window)
+    trainer.model.eval()
+    return trainer
+
+
 def fitted(prior: PriorConfig, K: int, steps: Steps) -> tuple[VQVAE, Trainer]:
     """Return a VQ-VAE, cached if possible, and a prior fitted to its codes."""
     config = VQVAEConfig(num_embeddings=K, seed=prior.seed, device="cpu")
-    loader = create_dataloader(config, dataset=data()[0])
-    model = load_or_train(config, loader, steps=steps["model"]).model.eval()
+    model = autoencoder(config, steps["model"]).model
     return model, trained(PixelCNN(prior), prior, model, steps)
 
 
