@@ -1,6 +1,6 @@
 """Quality: test error, bits and seconds of every contender of ``peers.py``, each at the best of its own search.
 
-    python benchmarks/quality.py [--suite search|report|recipe|prior|grid] [--longest 1404] [--part 1/2] [--table]
+    python benchmarks/quality.py [--suite search|report|recipe|prior|grid] [--data cifar10] [--part 1/2] [--table]
 
 ``search``: all get the same search, at most 12 settings (vqp 12 without and 12 with its rotation trick) of 468 steps,
 seed 100. Trained on the first five sixths of the training images, judged on the rest: the best has the lowest error
@@ -37,12 +37,17 @@ from vqvae_lib.trainer import Trainer, TrainingError
 
 FILE = RESULTS / "fair.jsonl"
 SUITES = ("search", "report", "recipe", "prior", "grid")
-SEEDS, BUDGETS = (0, 1, 2), (936, 1404, 9360)
+SEEDS = (0, 1, 2)
+BUDGETS = {"mnist": (936, 1404, 9360), "cifar10": (10_000,)}  # steps
+SEARCHED = {"mnist": 468, "cifar10": 936}  # steps of a setting of a search
+# On natural images the model of the color chapter, blocks and batches of 32 included; a third of the peak rates.
+FIELDS = {"mnist": {}, "cifar10": {"in_channels": 3, "batch_size": 32, "residual_layers": 2}}
+AMONG = {"mnist": peers.CONTENDERS, "cifar10": ("ours", "vqp", "vqp rotation")}
 LADDER = (156, 234, 312, 468, 702, 1170)  # of ours alone: how soon is it as good as a peer?
 START = {"decay": 0.95, "threshold": 0.04, "beta": 0.25}  # the middle of each; a threshold is a share of the mean use
-RATES, BETAS, NEAR = {"lr": (5e-3, 1e-2, 2e-2)}, {"beta": (0.1, 0.25, 1.0)}, {"times": (0.7, 1.0, 1.4)}
-STAGES = (RATES, {"decay": (0.8, 0.9, 0.95, 0.99)}, {"threshold": (0.01, 0.04, 0.16)}, BETAS, NEAR)
-TEXTBOOK_STAGES = (RATES | BETAS, NEAR)
+RATES = {"mnist": {"lr": (5e-3, 1e-2, 2e-2)}, "cifar10": {"lr": (2e-3, 4e-3, 8e-3)}}
+BETAS, NEAR = {"beta": (0.1, 0.25, 1.0)}, {"times": (0.7, 1.0, 1.4)}
+STAGES = ({"decay": (0.8, 0.9, 0.95, 0.99)}, {"threshold": (0.01, 0.04, 0.16)}, BETAS, NEAR)
 
 
 class Run(NamedTuple):
@@ -66,9 +71,8 @@ class Run(NamedTuple):
         """The library's configuration of this run."""
         given = {"decay": self.decay, "restart_threshold": self.threshold}
         return VQVAEConfig(
-            in_channels=3 if self.data == "cifar10" else 1, num_embeddings=self.K, embedding_dim=self.D,
-            commitment_cost=self.beta, lr=self.lr, seed=self.seed, device=self.device,
-            **{name: value for name, value in given.items() if value is not None},
+            num_embeddings=self.K, embedding_dim=self.D, commitment_cost=self.beta, lr=self.lr, seed=self.seed,
+            device=self.device, **FIELDS[self.data], **{k: value for k, value in given.items() if value is not None},
         )  # fmt: skip
 
 
@@ -94,9 +98,9 @@ def search(contender: str, data: str, device: str, done: dict[Run, Any]) -> tupl
     """Return the settings of a search as far as they are known, and the best once all of them are done."""
     plain = contender == "textbook"
     start = dict.fromkeys(START) | {"beta": START["beta"]} if plain else START
-    best = Run("search", contender, data, device, steps=468, seed=100, lr=math.nan, **start)
+    best = Run("search", contender, data, device, steps=SEARCHED[data], seed=100, lr=math.nan, **start)
     settings: list[Run] = []
-    for stage in TEXTBOOK_STAGES if plain else STAGES:
+    for stage in (RATES[data] | BETAS, NEAR) if plain else (RATES[data], *STAGES):
         tried = neighbors(best, stage)
         settings += [run for run in tried if run not in settings]
         if any(run not in done for run in tried):
@@ -107,7 +111,7 @@ def search(contender: str, data: str, device: str, done: dict[Run, Any]) -> tupl
 
 def plan(suite: str, data: str, device: str, done: dict[Run, Any]) -> list[Run]:
     """List the runs of a suite in their order; those of a search as far as they are known."""
-    searches = {name: search(name, data, device, done) for name in peers.CONTENDERS}
+    searches = {name: search(name, data, device, done) for name in AMONG[data]}
     if suite == "search":
         return [run for settings, _ in searches.values() for run in settings]
     bests = [best._replace(suite=suite) for _, best in searches.values() if best is not None]
@@ -119,10 +123,11 @@ def plan(suite: str, data: str, device: str, done: dict[Run, Any]) -> list[Run]:
     if suite == "grid":
         sizes = product((2, 16, 128, 512, 2048), (4, 16, 64), (0.05, 0.25, 1.0, 4.0))
         return [ours._replace(steps=300, seed=0, K=K, D=D, beta=beta) for K, D, beta in sizes]
-    budgets = (1404,) if suite == "prior" else BUDGETS
+    budgets = (1404,) if suite == "prior" else BUDGETS[data]
     runs = [best._replace(steps=steps, seed=seed) for steps, seed, best in product(budgets, SEEDS, bests)]
     ladder = [ours._replace(steps=steps, seed=seed) for steps, seed in product(LADDER, SEEDS)]
-    return sorted(runs + (ladder if suite == "report" else []), key=lambda run: run.steps > 1404)  # the longest last
+    with_ladder = suite == "report" and data == "mnist"
+    return sorted(runs + (ladder if with_ladder else []), key=lambda run: run.steps > 1404)  # the longest last
 
 
 def perform(run: Run) -> dict[str, Any]:
@@ -205,10 +210,11 @@ def main() -> None:
     """Perform what is missing, then report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--suite", choices=SUITES)
-    parser.add_argument("--data", default="mnist")
+    parser.add_argument("--data", choices=tuple(FIELDS), default="mnist")
     parser.add_argument("--device", default=best_device())
     parser.add_argument("--part", default="1/1", help="this process's share: 1/2 and 2/2 together do all")
-    parser.add_argument("--longest", type=int, default=max(BUDGETS), help="leave out runs of more steps")
+    parser.add_argument("--longest", type=int, default=10_000, help="leave out runs of more steps")
+    parser.add_argument("--only", choices=peers.CONTENDERS, help="one contender's runs")
     parser.add_argument("--table", action="store_true", help="train nothing")
     asked = parser.parse_args()
     part, parts = map(int, asked.part.split("/"))
@@ -218,15 +224,17 @@ def main() -> None:
         done = finished()
         runs = [run for run in plan(suite, asked.data, asked.device, done) if run.steps <= asked.longest]
         mine = [run for run in runs if (peers.CONTENDERS.index(run.contender) + run.seed) % parts == part - 1]
-        return [run for run in mine if run not in done]
+        return [run for run in mine if run not in done and asked.only in (None, run.contender)]
 
-    for suite in () if asked.table else SUITES if asked.suite is None else (asked.suite,):
+    usual = SUITES if asked.data == "mnist" else SUITES[:2]
+    for suite in () if asked.table else usual if asked.suite is None else (asked.suite,):
         while runs := missing(suite):
             line = perform(runs[0])
             with FILE.open("a") as file:
                 file.write(json.dumps(line) + "\n")
             print(runs[0], line.get("failed") or f"MSE {line['mse']:.5f}, {line['seconds']:.0f} s", flush=True)
-    report("fair", table(asked.data, asked.device), asked.device)
+    name = "fair" if asked.data == "mnist" else f"fair-{asked.data}"
+    report(name, table(asked.data, asked.device), asked.device)
 
 
 if __name__ == "__main__":

@@ -62,7 +62,6 @@ def colors() -> dict[str, Experiment]:
     for seed in SEEDS:
         sonnet = add("sonnet", LONG, **SONNET)
         add("plain", LONG, decay=SONNET["decay"])  # what do the blocks buy?
-        add("ours", LONG, residual_layers=2)  # with the library's own decay
         add("field", LONG // 2, **SONNET, **TEN)
         for name, classes in (("prior", 0), ("classes", 10)):
             common = {"num_embeddings": 512, "seed": seed, "device": "cpu"}

@@ -280,8 +280,11 @@ def test_a_model_trained_in_the_page_is_drawn_and_edited_with_beside_the_shipped
     shown.wait_for_selector(".station.draw .pad", state="visible")
     own = shown.get_by_role("radio", name="Run 1, 32", exact=True)
     assert own.is_checked() and state(shown, "[...lab.state.image]") == drawn
+    # The shipped model has 32 codes, too: until the new answer comes, its own stands there.
+    shipped = str(round(about_pretrained(WRITTEN)["MSE"], 4)).lstrip("0")
+    shown.wait_for_function(f"!document.querySelector('.station.draw .said').textContent.includes('have {shipped}')")
     settled(shown, "draw", "of 32 codes")
-    seen, shipped = codes(shown, "draw"), str(round(about_pretrained(WRITTEN)["MSE"], 4)).lstrip("0")
+    seen = codes(shown, "draw")
     shown.get_by_role("radio", name="32", exact=True).check()
     settled(shown, "draw", f"test images have {shipped}")
     open_station(shown, "edit")
