@@ -1,6 +1,6 @@
 """Speed and memory of the lookup, the quantizers and a whole training step, each against its peers; the prior alone.
 
-    python benchmarks/speed.py [--device cpu|cuda] [--only lookup|scaling|quantizer|step|prior|rivals]
+    python benchmarks/speed.py [--device cpu|cuda] [--only lookup|scaling|quantizer|step|prior|rivals|color]
 
 No time is a target by itself: each row is a ratio of medians from one run, measured in turn.
 """
@@ -23,6 +23,7 @@ from measure import interleaved, peak_bytes, report
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision import datasets, transforms
 
+from vqvae_book.color import CIFAR, SHAPES, SONNET, TEN
 from vqvae_book.rivals import METHODS, settings
 from vqvae_lib import (
     VQVAE,
@@ -275,16 +276,29 @@ def prior(device: str) -> list[dict[str, Any]]:
     return [{"what": what, "ms": seconds * 1e3, "of the whole": seconds / whole} for what, seconds, whole in parts]
 
 
-def rivals(device: str) -> list[dict[str, Any]]:
-    """Rows: one training step with each quantizer of chapter 10, against the plain codebook, 2^10 codes nominally."""
+def in_turn(configs: dict[str, VQVAEConfig], data: str, against: str) -> list[dict[str, Any]]:
+    """Rows: one training step of each configuration, loading included, relative to that of one of them."""
     count, times = 5, {}
-    for method in METHODS:
-        fields = settings(method, 10)[0]
-        config = VQVAEConfig(device=device, schedule="constant", **fields | {"lr": 1e-3})
-        trainer, loader = VQVAETrainer(config), create_dataloader(config, stand_in=False)
-        times[method] = functools.partial(trainer.fit, endless(loader), steps=count)
-    times = interleaved(times, seconds=60, device=device)
-    return [{"method": method, "ms": t / count * 1e3, "method / vq": t / times["vq"]} for method, t in times.items()]
+    for name, config in configs.items():
+        trainer = VQVAETrainer(replace(config, lr=1e-3, schedule="constant"))  # a run without a plan
+        loader = create_dataloader(config, data, stand_in=False)
+        times[name] = functools.partial(trainer.fit, endless(loader), steps=count)
+    times = interleaved(times, seconds=60, device=next(iter(configs.values())).device)
+    return [{"what": name, "ms": t / count * 1e3, "relative": t / times[against]} for name, t in times.items()]
+
+
+def rivals(device: str) -> list[dict[str, Any]]:
+    """Rows: each quantizer of chapter 10, against the plain codebook, 2^10 codes nominally."""
+    configs = {method: VQVAEConfig(device=device, **settings(method, 10)[0]) for method in METHODS}
+    return in_turn(configs, "mnist", "vq")
+
+
+def color(device: str) -> list[dict[str, Any]]:
+    """Rows: models of chapter 11, against the plain one, 512 codes; batches of 32."""
+    common = {"device": device, **SHAPES[CIFAR]}
+    kinds = {"plain": {}, "sonnet": SONNET, "field": SONNET | TEN}
+    kinds |= {f"K = {K}": {"num_embeddings": K} for K in (64, 4096)}
+    return in_turn({name: VQVAEConfig(**common, **fields) for name, fields in kinds.items()}, CIFAR, "plain")
 
 
 def endless(loader: DataLoader | BatchLoader) -> Iterator[Any]:
@@ -296,7 +310,7 @@ def endless(loader: DataLoader | BatchLoader) -> Iterator[Any]:
         yield from loader
 
 
-SUITES = {"lookup": lookup, "scaling": scaling, "quantizer": quantizer, "step": step, "prior": prior, "rivals": rivals}
+SUITES = {suite.__name__: suite for suite in (lookup, scaling, quantizer, step, prior, rivals, color)}
 
 
 def main() -> None:

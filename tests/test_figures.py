@@ -27,6 +27,7 @@ from vqvae_lib import BatchLoader
 from vqvae_lib.viz import visualize_codebook_usage, visualize_reconstruction
 
 IMAGES, GRID = torch.linspace(0, 1, 6 * 784).view(6, 1, 28, 28), torch.arange(49).view(7, 7) % 16
+PATCHES = torch.cat([IMAGES, torch.full((1, 1, 28, 28), np.nan)])
 PLANE, CODES = torch.linspace(0, 9, 80).sin().view(40, 2), torch.linspace(0, 5, 10).cos().view(5, 2)
 LINE, CURVE, USES = torch.linspace(0.1, 1, 12), ([1, 2, 3], [0.3, 0.2, 0.1]), torch.tensor([40, 0, 30, 0, 20, 10])
 FIELD = torch.tensor([[False, True, False], [False, False, False]])
@@ -52,7 +53,7 @@ PICTURES = {
     "training.error_vs_perplexity": (lambda f: f({"EMA": CURVE}, {"EMA": (0.1, 5.0), "b": (0.2, 4.0)}), 2, 3),
     "codebook.code_grid": (lambda f: f(IMAGES[0], torch.rand(3, 7, 7), GRID), 2, 12),
     "codebook.walk": (lambda f: f({"a": IMAGES, "b": IMAGES}, {"a": CURVE, "b": CURVE}), 13, 0),
-    "codebook.atlas": (lambda f: f(torch.cat([IMAGES[:, 0], torch.full((1, 28, 28), np.nan)]), 3, 4), 1, 0),
+    "codebook.atlas": (lambda f: f(PATCHES.expand(-1, 3, -1, -1), 3, 4), 1, 0),
     "codebook.geometry": (lambda f: f(CODES, torch.tensor([3.0, 1.0]), USES[:5], LINE[:5]), 3, 0),
     "codebook.near_and_far": (lambda f: f(LINE, LINE + 0.01, 0.2), 1, 3),
 }  # fmt: skip

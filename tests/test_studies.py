@@ -94,7 +94,7 @@ def test_a_color_experiment_from_end_to_end(small, monkeypatch, tmp_path, kind):
     positions = {"fashion-b4": 49, "grid4-stages": 4}.get(kind, 16)
     assert again.numbers["codes per image"] == positions * books == int(again.usage.sum()) / 32
     assert again.numbers["bits"] <= positions * books * 2  # of four codes each
-    assert ("gap" in again.numbers) == (books == 1) and again.numbers["seconds per step"] > 0
+    assert ("gap" in again.numbers) == (books == 1)
     variance = (scenes if kind != "fashion-b4" else digits)[0].variance()
     curve = [loss / variance for loss in again.history["recon_loss"]]
     assert again.history["normalized MSE"] == pytest.approx(curve, rel=1e-4)

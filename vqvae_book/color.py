@@ -10,14 +10,13 @@ from __future__ import annotations
 import bisect
 import itertools
 import statistics
-import time
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from vqvae_lib.config import VQVAEConfig
-from vqvae_lib.data import BatchLoader, ImageDataset, create_dataloader
+from vqvae_lib.data import BatchLoader
 from vqvae_lib.lookup import code_sums
 from vqvae_lib.metrics import (
     collect_indices,
@@ -28,7 +27,6 @@ from vqvae_lib.metrics import (
 )
 from vqvae_lib.model import VQVAE
 from vqvae_lib.prior import PixelCNN, PriorConfig
-from vqvae_lib.vqvae_trainer import VQVAETrainer
 
 from . import sample_quality as quality
 from . import studies
@@ -92,7 +90,7 @@ def colors() -> dict[str, Experiment]:
 
 
 def codebook(data: str, config: VQVAEConfig, steps: int, seed: int) -> Parts:
-    """Train a model; measure error, use, likelihood, time, and the codes' geometry."""
+    """Train a model; measure error, use, likelihood, and the codes' geometry."""
     train, test = studies.data(data)
     trainer = studies.autoencoder(config, steps, data, WINDOW)
     model, found = trainer.model, describe(trainer, BatchLoader(test, 500))
@@ -105,7 +103,6 @@ def codebook(data: str, config: VQVAEConfig, steps: int, seed: int) -> Parts:
         "normalized MSE": normalized_mse(numbers["MSE"], test.variance()),
         "train variance": spread,
         "codes per image": codes[0].numel(),
-        "seconds per step": seconds_per_step(config, train),
         **likelihood(model, data),
     }
     if config.quantizer == "vq":
@@ -114,15 +111,6 @@ def codebook(data: str, config: VQVAEConfig, steps: int, seed: int) -> Parts:
         of = geometry(model, test.floats(slice(LOOKED_AT)), seed)
         numbers |= {"perplexity of a batch": even, **of}
     return found if seed == SEEDS[0] else found | {"pictures": {}}  # one is shown
-
-
-def seconds_per_step(config: VQVAEConfig, train: ImageDataset) -> float:
-    """Time the training of a new model: the median of five windows of ten steps."""
-    times: list[float] = []
-    loader = create_dataloader(config, dataset=train)
-    options = {"callback": lambda _: times.append(time.perf_counter())}
-    VQVAETrainer(config).fit(loader, steps=60, window=10, **options)
-    return statistics.median(b - a for a, b in itertools.pairwise(times)) / 10
 
 
 def likelihood(model: VQVAE, data: str) -> dict[str, dict[str, float]]:

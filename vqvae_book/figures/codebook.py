@@ -77,18 +77,24 @@ def walk(rows: Mapping[str, Tensor], moves: Mapping[str, draw.Curve]) -> Figure:
 
 
 def atlas(patches: Tensor, columns: int, inner: int) -> Figure:
-    """Show patches (n, H, W) in [0, 1], NaN as blank, `inner` x `inner` outlined."""
-    n, height, width = patches.shape
+    """Show patches (n, C, H, W) in [0, 1], blank where NaN, `inner` x `inner` outlined.
+
+    C: 1 for gray patches, 3 for color.
+    """
+    n, channels, height, width = patches.shape
     down, right = height + 1, width + 1
-    sheet = torch.full((-(-n // columns) * down, columns * right), torch.nan)
-    figure, [[axis]] = canvas(height=WIDTH * len(sheet) / len(sheet.T))
+    size = -(-n // columns) * down, columns * right
+    sheet = torch.full((channels, *size), torch.nan)
+    figure, [[axis]] = canvas(height=WIDTH * size[0] / size[1])
     for i, patch in enumerate(patches):
         top, left = i // columns * down, i % columns * right
-        sheet[top : top + height, left : left + width] = patch
+        sheet[:, top : top + height, left : left + width] = patch
         if not patch.isnan().any():
             box = (top + (height - inner) / 2, left + (width - inner) / 2, inner)
             draw.outline(axis, box, width=0.4)
-    axis.imshow(sheet, cmap="gray", vmin=0, vmax=1)
+    if channels == 3:  # opaque where there is a color
+        sheet = torch.cat([sheet.nan_to_num(), (~sheet[:1].isnan()).float()])
+    axis.imshow(sheet.movedim(0, -1).squeeze(-1), cmap="gray", vmin=0, vmax=1)
     draw.bare(axis)
     return figure
 
