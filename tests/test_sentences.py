@@ -38,13 +38,17 @@ def betas(gaps=None, **changed):
 # For each judge: a field of Runs, its value, how the answer begins, and a value of which it must begin otherwise.
 TURNS = {
     "falls": [
-        ("by_size", FADING, "holds", sizes((0.2, 0.2), (0.3, 0.1), (0.05, 0.05)), "does not hold"),
+        ("by_size", FADING, "holds", sizes((0.2, 0.2), (0.3, 0.3), (0.05, 0.05)), "does not hold"),
+        ("by_size", sizes((0.2, 0.2), (0.3, 0.1), (0.05, 0.05)), "not decided", FADING, "holds"),
     ],
     "fades": [
         ("by_size", FADING, "holds: 29 %, then 16 %", EVEN, "does not hold"),
         ("by_size", OVERLAP, "not decided", FADING, "holds"),
     ],
-    "in_use": [("by_size", FADING, "holds: 100 % of 1,024", sizes(*[(1, 1)] * 3, active=[1000, 900]), "does not hold")],
+    "in_use": [
+        ("by_size", FADING, "holds: 100 % of 1,024", sizes(*[(1, 1)] * 3, active=900), "does not hold"),
+        ("by_size", sizes(*[(1, 1)] * 3, active=[1000, 900]), "not decided", FADING, "holds"),
+    ],
     "beta_matters_less": [
         ("by_beta", betas(), "holds: 1 % against 50 %", betas(b4=(0.2, 0.3)), "does not hold"),
         ("by_beta", betas(b4=(0.15, 0.165)), "not decided", betas(), "holds"),
