@@ -30,6 +30,7 @@ import recipe
 import torch
 from measure import RESULTS, machine, report
 
+from vqvae_book.color import SHAPES, SONNET
 from vqvae_book.results import MEASURED, measured
 from vqvae_lib import ImageDataset, VQVAEConfig, best_device, create_dataloader, load_images
 from vqvae_lib.prior import PixelCNN, PriorConfig, create_code_loader
@@ -39,8 +40,7 @@ FILE = RESULTS / "fair.jsonl"
 SUITES = ("search", "report", "recipe", "prior", "grid")
 SEEDS = (0, 1, 2)
 BUDGETS = {"mnist": (936, 1404, 9360), "cifar10": (10_000,)}  # steps
-# On natural images the model of the color chapter, blocks and batches of 32 included; a third of the peak rates.
-FIELDS = {"mnist": {}, "cifar10": {"in_channels": 3, "batch_size": 32, "residual_layers": 2}}
+FIELDS = {"mnist": {}, "cifar10": SHAPES["cifar10"] | SONNET}  # on natural images the model of the color chapter
 AMONG = {"mnist": peers.CONTENDERS, "cifar10": ("vqp", "vqp rotation")}  # ours is the stored study there
 LADDER = (156, 234, 312, 468, 702, 1170)  # of ours alone: how soon is it as good as a peer?
 START = {"decay": 0.95, "threshold": 0.04, "beta": 0.25}  # the middle of each; a threshold is a share of the mean use
@@ -69,10 +69,10 @@ class Run(NamedTuple):
     def config(self) -> VQVAEConfig:
         """The library's configuration of this run."""
         given = {"decay": self.decay, "restart_threshold": self.threshold}
-        return VQVAEConfig(
-            num_embeddings=self.K, embedding_dim=self.D, commitment_cost=self.beta, lr=self.lr, seed=self.seed,
-            device=self.device, **FIELDS[self.data], **{k: value for k, value in given.items() if value is not None},
-        )  # fmt: skip
+        given = {name: value for name, value in given.items() if value is not None}
+        sizes = {"num_embeddings": self.K, "embedding_dim": self.D, "commitment_cost": self.beta}
+        common = {"lr": self.lr, "seed": self.seed, "device": self.device}
+        return VQVAEConfig(**FIELDS[self.data] | sizes | common | given)
 
 
 def finished() -> dict[Run, dict[str, Any]]:
@@ -118,7 +118,7 @@ def plan(suite: str, data: str, device: str, done: dict[Run, Any]) -> list[Run]:
         raise SystemExit("The search is not finished: run --suite search first.")
     ours = bests[0]
     if data == "cifar10":  # a search of few steps may prefer a short memory: vqp with the decay of ours, too
-        bests += [best._replace(decay=0.99) for best in bests if best.contender == "vqp"]
+        bests += [best._replace(decay=SONNET["decay"]) for best in bests if best.contender == "vqp"]
     if suite == "recipe":
         return [ours._replace(steps=steps, seed=0, recipe=name) for name, steps in recipe.RECIPES.items()]
     if suite == "grid":
@@ -214,7 +214,9 @@ def main() -> None:
     parser.add_argument("--data", choices=tuple(FIELDS), default="mnist")
     parser.add_argument("--device", default=best_device())
     parser.add_argument("--part", default="1/1", help="this process's share: 1/2 and 2/2 together do all")
-    parser.add_argument("--longest", type=int, default=10_000, help="leave out runs of more steps")
+    parser.add_argument(
+        "--longest", type=int, default=max(map(max, BUDGETS.values())), help="leave out runs of more steps"
+    )
     parser.add_argument("--only", choices=peers.CONTENDERS, help="one contender's runs")
     parser.add_argument("--table", action="store_true", help="train nothing")
     asked = parser.parse_args()
@@ -228,6 +230,8 @@ def main() -> None:
         return [run for run in mine if run not in done and asked.only in (None, run.contender)]
 
     usual = SUITES if asked.data == "mnist" else SUITES[:2]
+    if asked.suite not in (None, *usual):
+        parser.error(f"--suite {asked.suite} is not for --data {asked.data}: use {' or '.join(usual)}")
     for suite in () if asked.table else usual if asked.suite is None else (asked.suite,):
         while runs := missing(suite):
             line = perform(runs[0])
