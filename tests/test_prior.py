@@ -1,4 +1,4 @@
-"""The prior: causality at every position, probabilities that add up, sampling that follows them, and clear errors."""
+"""The PixelCNN: causality at every position, masks, maps as conditions, drawing rules. See also ``test_priors``."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import NoFloat64, expect_stripes_are_learned, same_bits, snapshot, stripes
+from helpers import same_bits, snapshot
 from torch import Tensor
 
 from vqvae_book.extras import choose_codes
-from vqvae_lib import VQVAE, BatchLoader, CheckpointError, Trainer, VQVAEConfig, collect_indices
+from vqvae_lib import VQVAE, VQVAEConfig, collect_indices
 from vqvae_lib import sampling_distribution as distribution
 from vqvae_lib.prior import GatedStack, MaskedConv2d, MaskedStack, PixelCNN, PriorConfig, create_code_loader
 
@@ -25,11 +25,6 @@ stacks = pytest.mark.parametrize("stack", ["gated", "masked"])
 def prior(condition_dim: int | None = None, last_layer_only: bool = False, **changes) -> PixelCNN:
     options = {"condition_dim": condition_dim} | ({"last_layer_only": True} if last_layer_only else {})
     return PixelCNN(replace(SMALL, **changes), **options).eval()
-
-
-def grids(K: int, height: int, width: int) -> Tensor:
-    """Every grid there is, (K^(H W), H, W)."""
-    return torch.tensor(list(itertools.product(range(K), repeat=height * width))).view(-1, height, width)
 
 
 def dependence(stack: torch.nn.Module, height: int, width: int) -> Tensor:
@@ -103,40 +98,6 @@ def test_masks_leave_what_comes_before(kind, rows):
     torch.testing.assert_close(layer(x), F.conv2d(x, layer.weight * layer.mask, layer.bias, padding=1))
 
 
-@stacks
-@torch.no_grad()
-def test_probabilities_of_all_grids_add_up_to_one(stack):
-    p = prior(num_embeddings=2, stack=stack).nats(grids(2, 2, 3)).double().sum((1, 2)).neg().exp()
-    assert p.shape == (64,) and p.std() > 0
-    assert float(p.sum()) == pytest.approx(1, abs=1e-6)
-
-
-@pytest.mark.parametrize("K", [2, 16, 100])
-def test_uniform_logits_cost_log2_k_bits(K):
-    model = prior(num_embeddings=K)
-    torch.nn.init.zeros_(model.head[-1].weight)
-    torch.nn.init.zeros_(model.head[-1].bias)
-    numbers = model.summarize(torch.no_grad()(model.training_step)(torch.randint(K, (5, 3, 4)), torch.zeros(5)))
-    expected = {"total_loss": math.log(K), "bits_per_code": math.log2(K), "bits_per_image": 12 * math.log2(K)}
-    assert numbers == pytest.approx(expected, rel=1e-6)
-
-
-@torch.no_grad()
-def test_nats_are_the_logits_of_the_code_that_came():
-    model, codes = prior(), torch.randint(3, (2, 4, 5))
-    expected = -model(codes).double().log_softmax(1).gather(1, codes[:, None])[:, 0]
-    torch.testing.assert_close(model.nats(codes).double(), expected, rtol=0, atol=1e-6)
-
-
-@stacks
-@torch.no_grad()
-def test_labels_change_the_prediction_and_each_label_differently(stack):
-    model, codes = prior(num_classes=4, stack=stack), torch.randint(3, (1, 3, 3)).expand(4, -1, -1)
-    nats = model.nats(codes, torch.arange(4)).sum((1, 2))
-    assert len(set(nats.tolist())) == 4
-    assert float(model.nats(codes[:1], torch.tensor([2])).sum()) == pytest.approx(float(nats[2]), rel=1e-5)
-
-
 @pytest.mark.parametrize(("last", "told"), [(False, [True] * 3), (True, [False, False, True])])
 def test_a_map_as_condition_reaches_all_layers_or_the_last_alone(last, told):
     model, condition = prior(condition_dim=5, last_layer_only=last), torch.randn(2, 5, 4, 4)
@@ -148,40 +109,6 @@ def test_a_map_as_condition_reaches_all_layers_or_the_last_alone(last, told):
 
 
 # --- sampling ---------------------------------------------------------------------------------------------------------
-
-
-@stacks
-@pytest.mark.parametrize("given", ["none", "first row"])
-def test_samples_are_as_frequent_as_they_are_probable(stack, given):
-    model, n = prior(num_embeddings=2, stack=stack), 20_000
-    with torch.no_grad():
-        for p in model.head.parameters():
-            p.mul_(3)  # away from the uniform
-        every = grids(2, 2, 2)
-        probability = model.nats(every).sum((1, 2)).double().neg().exp()
-    mask = torch.tensor([[given != "none"] * 2, [False] * 2])
-    start = torch.tensor([[1, 0], [0, 0]]).expand(n, 2, 2)
-    possible = ((every == start[0]) | ~mask).all((1, 2))
-    expected = torch.where(possible, probability, 0.0)
-    expected = n * expected / expected.sum()
-    drawn = model.complete(start, mask, seed=3)
-    counts = torch.bincount((drawn.flatten(1) * torch.tensor([8, 4, 2, 1])).sum(1), minlength=16)
-    assert counts[~possible].sum() == 0
-    chi2 = float(((counts - expected) ** 2 / expected)[possible].sum())
-    assert chi2 < {16: 37.7, 4: 16.3}[int(possible.sum())]  # exceeded once in a thousand seeds
-
-
-@stacks
-@torch.no_grad()
-def test_sampling_row_by_row_draws_what_whole_passes_would(stack):
-    model = prior(num_embeddings=5, num_classes=3, stack=stack)
-    labels = torch.tensor([0, 2, 1])
-    drawn = model.sample(3, 4, 5, labels, temperature=0.7, top_p=0.9, seed=1)
-    grid, generator = torch.zeros(3, 4, 5, dtype=torch.long), torch.Generator().manual_seed(1)
-    for i, j in itertools.product(range(4), range(5)):
-        p = distribution(model(grid, labels)[:, :, i, j], 0.7, 0.9)
-        grid[:, i, j] = torch.multinomial(p, 1, generator=generator)[:, 0]
-    assert torch.equal(drawn, grid)
 
 
 @stacks
@@ -232,79 +159,7 @@ def test_filling_asks_for_what_is_missing_alone():
     assert torch.equal(filled, torch.where(given, grid, 2)) and (grid == 1).all()  # the caller's is as it was
 
 
-@stacks
-@pytest.mark.parametrize("training", [True, False])
-def test_same_seed_same_samples_and_nothing_else_moves_or_is_seeded(stack, training, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("seeds all devices"))
-    before = torch.get_rng_state()
-    model = prior(stack=stack, dropout=0.5).train(training)
-    state = snapshot(model)
-    one, same, other = (model.sample(8, 4, 4, seed=seed) for seed in (0, np.int64(0), 1))
-    assert torch.equal(one, same) and not torch.equal(one, other)
-    assert same_bits(model.state_dict(), state) and torch.equal(torch.get_rng_state(), before)
-    assert model.training == training
-
-
-def test_completion_keeps_what_is_given_and_draws_the_rest():
-    model, codes, given = prior(num_embeddings=8), torch.randint(8, (6, 5, 5)), torch.rand(6, 5, 5) < 0.5
-    drawn = model.complete(torch.where(given, codes, -1), given, seed=2)  # what is not given may be anything
-    assert torch.equal(drawn[given], codes[given]) and not torch.equal(drawn, codes)
-    assert 0 <= drawn.min() <= drawn.max() < 8
-    assert torch.equal(model.complete(codes, torch.ones(5, 5, dtype=torch.bool)), codes)
-
-
 # --- training and devices ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("num_classes", [0, 3])
-def test_the_trainer_teaches_it_what_there_is_to_know_and_labels_save_their_bits(num_classes):
-    config = replace(SMALL, layers=2, num_classes=num_classes, lr=3e-2, precision="float32")
-    expect_stripes_are_learned(PixelCNN(config), steps=100)
-
-
-@stacks
-def test_every_weight_learns_and_lies_as_optimizers_and_files_want_it(stack):
-    model = prior(num_classes=2, stack=stack)
-    model.training_step(torch.randint(3, (8, 4, 4)), torch.arange(8) % 2)["total_loss"].backward()
-    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
-    assert all(value.is_contiguous() for value in model.state_dict().values())
-
-
-def test_weights_are_a_function_of_the_seed_and_a_saved_run_with_dropout_goes_on(tmp_path):
-    config = replace(SMALL, dropout=0.2)
-
-    def run(steps: int) -> Trainer:
-        trainer = Trainer(PixelCNN(config), config)
-        trainer.fit(BatchLoader(stripes(), 32, shuffle=True, drop_last=True), steps=steps)
-        return trainer
-
-    one, other = run(6), run(6)
-    assert same_bits(one.model.state_dict(), other.model.state_dict())
-    fresh = Trainer(PixelCNN(replace(config, seed=3)), replace(config, seed=3))
-    assert not torch.equal(fresh.model.embed.weight, PixelCNN(config).embed.weight)
-    fresh.load(one.save(tmp_path / "prior.pt"))
-    assert same_bits(fresh.model.state_dict(), one.model.state_dict())
-    wider = replace(config, hidden_dim=16)
-    with pytest.raises(CheckpointError):
-        Trainer(PixelCNN(wider), wider).load(tmp_path / "prior.pt")
-
-
-@stacks
-def test_devices_without_float64_or_with_values_that_are_slow_to_read_serve_too(stack):
-    model, codes, labels = prior(num_classes=2, stack=stack), torch.zeros(2, 4, 4).long(), torch.tensor([0, 1])
-    with NoFloat64():
-        model.training_step(codes, labels)
-        model.sample(2, 2, 2, labels, top_p=0.5)
-    meta = model.to("meta").training_step(codes.to("meta"), labels.to("meta"))  # there are no values to read
-    assert meta["total_loss"].is_meta
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
-def test_a_prior_of_another_precision_trains_and_draws(dtype):
-    model = prior(num_classes=2).to(dtype)
-    terms = model.training_step(torch.randint(3, (2, 3, 3)), torch.tensor([0, 1]))
-    assert terms["total_loss"].isfinite()
-    assert model.sample(2, 3, 3, torch.tensor([0, 1])).dtype == torch.int64
 
 
 def test_a_loader_of_codes_hands_out_the_models_codes_with_their_labels(digits):
@@ -358,20 +213,10 @@ def test_a_price_or_a_prior_that_does_not_fit_raises(coder, K, price):
 # --- bad input --------------------------------------------------------------------------------------------------------
 
 
-NO_CODES = torch.zeros(2, 4, 4), torch.zeros(4, 4).long(), torch.zeros(0, 4, 4).long()
 NO_CONDITION = [
-    *(({"num_classes": 4}, torch.tensor(labels)) for labels in ([1, 4], [-1, 0], [1, 2, 3], [1.0, 2.0])),
     *(({"condition_dim": 3}, torch.zeros(shape)) for shape in [(2, 5, 1, 1), (2, 3), (1, 3, 1, 1), (2, 3, 4)]),
     *(({"condition_dim": 3, "num_classes": 4}, labels) for labels in (torch.tensor([1, 2]), None)),
-    *(({"num_classes": classes}, labels) for classes, labels in ((4, None), (0, torch.tensor([1, 2])))),
 ]
-
-
-@pytest.mark.parametrize("codes", [*NO_CODES, torch.full((1, 4, 4), 3), torch.full((1, 4, 4), -1)])
-@pytest.mark.parametrize("call", ["forward", "nats", "training_step", "complete"])
-def test_codes_that_are_none_raise(codes, call):
-    with pytest.raises(ValueError, match="codes"):
-        getattr(prior(), call)(codes, *[torch.ones_like(codes, dtype=torch.bool)] * (call == "complete"))
 
 
 @pytest.mark.parametrize("call", ["forward", "nats", "sample"])
@@ -380,14 +225,6 @@ def test_a_condition_missing_or_wrong_raises(call, options, condition):
     arguments = (2, 3, 3) if call == "sample" else (torch.zeros(2, 3, 3, dtype=torch.long),)
     with pytest.raises((ValueError, RuntimeError), match=r"condition|[Cc]lass|one_hot"):
         getattr(prior(**options), call)(*arguments, condition)
-
-
-@pytest.mark.parametrize("option", ["temperature", "top_p"])
-@pytest.mark.parametrize("value", [0, -0.5, math.inf, math.nan])
-def test_options_out_of_range_raise(option, value):
-    for call in (lambda **o: prior().sample(1, 2, 2, **o), lambda **o: distribution(torch.zeros(3), **o)):
-        with pytest.raises(ValueError, match=option):
-            call(**{option: value})
 
 
 def test_a_config_takes_numpy_numbers_and_is_frozen():

@@ -9,7 +9,17 @@ from fake_sweep import BETAS, SIZES, write
 from helpers import same_bits
 
 from vqvae_book.experiments import experiments
-from vqvae_book.results import Result, describe, failed, measured, provenance, stored_runs, stored_studies, sweep
+from vqvae_book.results import (
+    Result,
+    describe,
+    failed,
+    measured,
+    provenance,
+    searches,
+    stored_runs,
+    stored_studies,
+    sweep,
+)  # fmt: skip
 from vqvae_lib import BatchLoader, VQVAETrainer, perplexity
 
 
@@ -77,6 +87,16 @@ def test_a_sweep_is_grouped_by_setting_in_rising_order(result, tmp_path):
     assert all([run.settings["seed"] for run in runs] == [0, 1] for runs in points.values())
     run = points[4, 0.25][0]  # of images with a variance of .1; a run that loses more than half of it has failed
     assert [failed(replace(run, numbers={"MSE": error})) for error in (0.049, 0.051)] == [False, True]
+
+
+def test_the_best_setting_of_a_search_comes_first_and_one_that_failed_last():
+    report = [{"suite": "report", "contender": "a", "mse": 0.0}]  # no setting of a search
+    rows = [{"suite": "search", "contender": "ab"[i % 2], "mse": e} for i, e in enumerate((3.0, 9.0, 1.0, 5.0))]
+    found = searches([{"suite": "search", "contender": "a"}, *report, *rows])
+    assert {name: [row.get("mse") for row in tried] for name, tried in found.items()} == {
+        "a": [1, 3, None],
+        "b": [5, 9],
+    }
 
 
 def test_the_stored_results_are_those_of_the_specification():

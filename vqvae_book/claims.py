@@ -59,8 +59,8 @@ def straight_through(lost: Seeds, steps: int) -> Claim:
         "A gradient that is copied past the quantizer trains the encoder.",
         "the paper, section 3.2; the estimator is older (Bengio and others, 2013, "
         "arXiv:1308.3432)",
-        "a trained model loses half of the pixels' variance or more; the mean image, "
-        "used for every input, loses about 0.7",
+        "a trained model loses half of the pixels' variance or more (the mean image, "
+        "used for every input, loses about 70 %)",
         f"share of the variance lost after {steps} steps: "
         f"{ranged([100 * x for x in lost], '{:.1f} %')}. See {_page('01_maths')}.",
         verdict(max(lost) <= FAILED),
@@ -108,9 +108,9 @@ def any_beta(errors_at: Mapping[int, Mapping[float, Seeds]]) -> Claim:
         "Results do not vary for β from 0.1 to 2.0.",
         "the paper, section 3.2, with the codebook loss. A contrary report: "
         "ritheshkumar95/pytorch-vqvae, where β = 0.25 diverged and β = 1 did not",
-        "in pairs of runs with the same K and seed, the error at some β is on the same "
-        "side of that at 0.25 more often than chance explains",
-        f"with moving averages, compared with the run at β = 0.25. See "
+        "in pairs of runs with the same K and seed, some β gives a higher error than "
+        "0.25, or a lower one, more often than chance explains",
+        f"with moving averages, against β = 0.25; p: chance of so uneven a split. See "
         f"{_page('07_choosing')}.\n\n{table(rows).data}\n",
         either(bool(differ), told, "holds: these pairs show no difference"),
     )
@@ -130,10 +130,10 @@ def large_codebook(
         "512 codes in use, 3 % of 16,384, at about the same PSNR",
         "more than 95 % of the codes are in use in every seed",
         f"with codes that start on data and are restarted, {ranged(used, '{:.0f} %')} "
-        f"of {sizes[0]:,} codes are in use, as evenly as {ranged(even, '{:,.0f}')} "
-        f"equally frequent ones. Their error is {compared(*errors, *words)} with "
+        f"of {sizes[0]:,} codes are in use, at a perplexity of "
+        f"{ranged(even, '{:,.0f}')}. The error is {compared(*errors, *words)} with "
         f"{sizes[1]:,} codes: the means differ by {apart:.0f} %. See "
-        f"{_page('02_quantizer')}, which also shows runs without these.",
+        f"{_page('02_quantizer')}, also for a uniform start without restarts.",
         either(
             below(95, used),
             "depends on starting values and restarts: with both, it is not seen here",
@@ -150,7 +150,7 @@ def beta_pulls_encoder(paper: Sequence[str], legacy: Sequence[str]) -> Claim:
         "two terms are swapped, and no value of the loss shows it"
     )
     return Claim(
-        "β is the weight of the pull of encoder outputs toward their codes.",
+        "β weights the pull of encoder outputs toward their codes.",
         "the paper, section 3.2; the other way around in CompVis/taming-transformers, "
         "`taming/modules/vqvae/quantize.py`, `legacy=True` (issues 46 and 57)",
         "the gradient of the term with β reaches the codes",
@@ -164,18 +164,18 @@ def beta_pulls_encoder(paper: Sequence[str], legacy: Sequence[str]) -> Claim:
 def generates(K: int, saved: Seeds, drawn: Seeds, alone: Seeds, floor: float) -> Claim:
     """Judge by bits saved, and distances of samples, independent codes, real images."""
     far = either(
-        below(floor, drawn), "; its samples are not as close as real images", ""
+        below(floor, drawn), "; its samples are farther away than real images", ""
     )
     holds = below(0, saved) and below(drawn, alone)
     return Claim(
         "With an autoregressive prior over its codes the model generates images.",
         "the paper, abstract",
         "the prior saves no bits over the frequencies of single codes, or its samples "
-        "are no closer to the data than codes that are drawn independently",
+        "are no closer to the data than images of codes drawn independently",
         f"the prior saves {100 * min(saved):.0f} to {100 * max(saved):.0f} % of the "
-        f"bits. Fréchet distance at K = {K}: {ranged(drawn, '{:.0f}')} with it, "
-        f"{ranged(alone, '{:.0f}')} without; between two sets of real images, "
-        f"{floor:.0f}. See {_page('08_prior')}.",
+        f"bits that the frequencies cost. Fréchet distance at K = {K}: "
+        f"{ranged(drawn, '{:.0f}')} with it, {ranged(alone, '{:.0f}')} without; "
+        f"between two sets of real images, {floor:.0f}. See {_page('08_prior')}.",
         verdict(holds) + either(holds, far, ""),
     )
 
@@ -198,11 +198,11 @@ def discrete_is_easier(differences: Sequence[tuple[float, Seeds]]) -> Claim:
         for rate, bits in differences
     ]
     return Claim(
-        "A continuous latent is harder to model than a discrete one.",
+        "A continuous latent is harder to learn than a discrete one.",
         "the introduction of Keras's example on the VQ-VAE "
         "([keras.io](https://keras.io/examples/generative/vq_vae/))",
         "at equal error, with a learned prior for both, the VAE's latent costs no more "
-        "bits",
+        "bits than the codes",
         f"bits per image at equal error; a lead means more than {NEAR:.0f} bits in "
         f"every seed. See {_page('09_vae')}.\n\n"
         f"{table(rows).data}\n",
@@ -246,9 +246,9 @@ def behind_in_likelihood(plain: Seeds, learned: Seeds, at_edge: bool) -> Claim:
         "VQ-VAE, on CIFAR-10 under independent priors, a difference of −0.16",
         "in some seed the VQ-VAE is not behind, or is behind by more than twice as "
         "much as in the paper",
-        f"difference in bits per dimension under plain priors "
-        f"{_minus(ranged(plain, '{:+.2f}'))}, under learned ones "
-        f"{_minus(ranged(learned, '{:+.2f}'))}, each model at its best setting{edge}. "
+        f"difference in bits per dimension: {_minus(ranged(plain, '{:+.2f}'))} under "
+        f"plain priors, {_minus(ranged(learned, '{:+.2f}'))} under learned ones, each "
+        f"model at its best setting{edge}. "
         "Images and likelihood differ from the paper's, so only the differences can be "
         f"compared. See {_page('09_vae')}.",
         answers[near[0], near[1]],
@@ -268,8 +268,8 @@ def codes_are_used(
         "The VQ-VAE's codes are used, even under a powerful decoder.",
         "the paper, abstract",
         "an image does not become less likely when it gets another image's codes",
-        "what this swap costs. Whether the codes are worth their rate is another "
-        f"question, which the last two columns answer. See {_page('09_vae')}."
+        "what such a swap costs. The last two columns answer another question: whether "
+        f"the codes are worth their rate. See {_page('09_vae')}."
         + _by_first(columns | {"rate in nats": rates}, "{:.0f}"),
         either(len(used) == len(swaps), every, answer),
     )
@@ -284,10 +284,7 @@ def latent_collapses(
     moving = [word for word in left if not resting[word]]
     alive = [word for word in left if resting[word]]
     answers = {
-        (
-            True,
-            True,
-        ): f"depends on which part learns first: not with {listed(alive, 'or')}",
+        (True, True): f"depends on what learns first: not with {listed(alive, 'or')}",
         (True, False): f"holds with {listed(dead)}",
         (False, True): verdict(False),
         (False, False): verdict(None),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import platform
 import time
 from dataclasses import dataclass
@@ -115,6 +116,15 @@ def measured(suite: str, device: str = "cpu") -> dict[str, Any]:
     """Return what a benchmark found: its ``machine``, and ``rows`` of named numbers."""
     path = MEASURED / f"{suite}-{device}.json"  # of `make bench` or `make quality`
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def searches(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Return contender -> what its search tried, the best first, failed runs last."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: row.get("mse", math.inf)):
+        if row["suite"] == "search":
+            found.setdefault(row["contender"], []).append(row)
+    return found
 
 
 def describe(trainer: VQVAETrainer, test: BatchLoader) -> dict[str, Any]:

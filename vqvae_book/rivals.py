@@ -151,9 +151,8 @@ class OneBook:
         """Encode images (B, C, H, W) as one grid of codes."""
         codes = self.model.encode(x)
         if self.n > 1:
-            codes = (
-                codes + self.K * torch.arange(self.n, device=codes.device)
-            ).flatten(2)
+            first = self.K * torch.arange(self.n, device=codes.device)
+            codes = (codes + first).flatten(2)
         return codes
 
     def decode(self, codes: Tensor) -> Tensor:

@@ -288,6 +288,7 @@ def classes(K: int, seed: int, steps: Steps, prior: PriorConfig) -> Parts:
         numbers[f"{name} recognized"] = share(right)
     # From here on of the last temperature, which is 1.
     wrong = (~right).nonzero().flatten()[:10]
+    nearest = quality.nearest_images(images[:10], train)[0]
     others = test.subset(halves()[1])
     recognized = quality.classify(judge, redrawn(model, others))[1] == others.labels
     numbers |= {
@@ -295,9 +296,7 @@ def classes(K: int, seed: int, steps: Steps, prior: PriorConfig) -> Parts:
         "recognized by class": [share(right[wanted == digit]) for digit in range(10)],
         "reconstructions recognized": share(recognized),
         "mistaken": [[int(wanted[i]), int(found[i])] for i in wrong],  # asked, and seen
-        "nearest training images": quality.nearest_images(images[:10], train)[
-            0
-        ].tolist(),
+        "nearest training images": nearest.tolist(),
     }
     # Redrawn test images are no copies of training images; redrawn training images are.
     for name, shown in {

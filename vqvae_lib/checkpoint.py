@@ -31,7 +31,7 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dic
     """Read a checkpoint: tensors and plain values. Code raises ``CheckpointError``."""
     path = as_path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: save a trainer first.")
+        raise FileNotFoundError(f"{path} does not exist: check it, or save first.")
     try:
         with zipfile.ZipFile(path) as archive:  # torch checks neither of these
             folders = [i.filename for i in archive.infolist() if i.external_attr & 16]
@@ -43,8 +43,9 @@ def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dic
             f"{path} ({path.stat().st_size:,} bytes) is damaged, or holds more than "
             f"plain tensors and values. Delete it, or use another copy. ({error})"
         ) from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is not of format {FORMAT}: train again.")
+    found = state.get("format") if isinstance(state, dict) else None
+    if found != FORMAT:
+        raise CheckpointError(f"{path} has format {found}, not {FORMAT}: train again.")
     if lost := [k for k, kind in PARTS.items() if not isinstance(state.get(k), kind)]:
         raise CheckpointError(f"{path} lacks {', '.join(lost)}: use another copy.")
     return state

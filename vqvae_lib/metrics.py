@@ -89,7 +89,7 @@ def normalized_mse(error: float, variance: float) -> float:
 def collect_indices(model: Any, loader: Iterable[Any]) -> Tensor:
     """Encode all batches x (B, C, H, W) of a loader, or all pairs (x, labels).
 
-    Returns (N, H/4, W/4) int64 on the CPU, in the loader's order.
+    Returns (N, h, w), or (N, h, w, n) with n codebooks: int64 on the CPU, in order.
     """
     device = next(model.parameters()).device
     images = (b[0] if isinstance(b, tuple | list) else b for b in loader)

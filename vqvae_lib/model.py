@@ -45,7 +45,7 @@ class ResidualBlock(nn.Module):
 
 
 def residual_blocks(config: VQVAEConfig) -> list[nn.Module]:
-    """Make the residual blocks, which work at the smallest size of the grid."""
+    """Make the residual blocks, which work on the latent grid: (h, w)."""
     sizes = config.hidden_dim, config.residual_dim
     return [ResidualBlock(*sizes) for _ in range(config.residual_layers)]
 

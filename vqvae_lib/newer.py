@@ -2,7 +2,7 @@
 
 Their interface is VectorQuantizer's; several codebooks add a last axis to the indices.
 Tests compare them with vector-quantize-pytorch 1.32 (VQP below). Each class says where
-it differs. In evaluation all do: VQP has no loss there, these the same as in training.
+it differs. In evaluation all differ: these compute the loss as in training, VQP none.
 """
 
 from __future__ import annotations
@@ -174,9 +174,9 @@ class FSQ(_Rounded):
         b = h tanh(z_e + artanh(o / h)) - o,      z_q = round(b) / floor(L / 2),
 
     and rounding has derivative 1. The first channel is the lowest digit of the index.
-    There is no codebook, and the loss is 0. The paper's listing has tan for artanh,
-    which shifts 0, and 1 - 0.001 for 1 + 0.001; this is VQP's version. ``levels`` are
-    from 3 to 1000; D is their number and K their product.
+    There is no codebook, and the loss is 0. This is VQP's version: the paper's listing
+    has tan in place of artanh, so 0 does not map to 0, and 1 - 0.001 for 1 + 0.001.
+    ``levels`` are from 3 to 1000; D is their number and K their product.
     """
 
     def __init__(self, levels: Sequence[int]) -> None:

@@ -250,8 +250,8 @@ class GridPrior(nn.Module):
             condition = F.one_hot(condition, dim)[:, :, None, None]
         shape = () if condition is None else tuple(condition.shape)
         ok = dim > 0 and len(shape) == 4 and shape[:2] == (count, dim)
-        allowed = f"{count} labels, or a map ({count}, {dim}, H, W)" if dim else "None"
-        require(ok, "condition", shape, allowed)
+        kind = f"{count} labels" if self.takes_labels else f"({count}, {dim}, H, W)"
+        require(ok, "condition", shape or None, kind if dim else "None")
         return condition.to(self.head[1].weight)
 
 

@@ -65,7 +65,7 @@ def rows_of(z_e: Tensor, embedding_dim: int, dtype: torch.dtype) -> Tensor:
 
 
 class _Quantizer(nn.Module):
-    """What the two quantizers share; they differ only in how the codebook moves.
+    """What quantizers with a codebook share; they differ only in how it moves.
 
     Args:
         num_embeddings: K.

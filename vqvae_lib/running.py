@@ -26,7 +26,7 @@ def length_of(loader: Any) -> int:
         name = type(loader).__name__
         raise ValueError(f"{name} has no length: pass steps to fit.") from error
     if length == 0:
-        raise ValueError("the loader has no batches: it needs more images.")
+        raise ValueError("no batch in the loader: use more images or a smaller batch.")
     return length
 
 
@@ -51,7 +51,7 @@ def batches_from(loader: Batches, start: int, step: int, seed: int) -> Iterator[
             if found > skip:
                 yield batch
         if found == 0:
-            raise ValueError("the loader ran out of batches: use one with more.")
+            raise ValueError("the loader ran out: use more batches or fewer steps.")
         skip = max(0, skip - found)
         epoch += 1
 

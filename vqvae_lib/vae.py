@@ -74,7 +74,7 @@ class LatentOutput(NamedTuple):
 
 
 class Projection(nn.Conv2d):
-    """From the encoder's grid (B, D, H/4, W/4) to latents (B, channels, h, w)."""
+    """From the encoder's grid (B, D, H/4, W/4), or /8, to (B, channels, h, w)."""
 
     def __init__(self, config: VAEConfig, channels: int) -> None:
         side = config.grid_side if config.latent == "vector" else None

@@ -42,7 +42,7 @@ class VQVAETrainer(Trainer):
     def reconstruct(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Encode and decode images (B, C, H, W) in [0, 1], in evaluation mode.
 
-        Returns ``x_recon`` (B, C, H, W) and ``indices`` (B, H/4, W/4), on the CPU.
+        Returns ``x_recon`` (B, C, H, W) and ``indices`` (B, h, w, ...), on the CPU.
         """
         check_images(x, self.model.in_channels, values=True)
         with eval_mode(self.model):
