@@ -62,9 +62,9 @@ format: env  ## put code and notebooks into the form that lint asks for
 	@$(BIN)/python -m ruff format
 	@$(BIN)/python tools/notebooks.py format
 
-colab-check: env  ## run each notebook, or NOTEBOOKS, alone, as Colab would (needs Python 3.13)
+colab-check: env  ## run each notebook, or NOTEBOOKS, alone, as Colab would (needs Python 3.13; WITHIN=600: start none after so many seconds)
 	@$(PYTHON) tools/environment.py colab
-	@$(BIN)/python tools/colab_check.py $(NOTEBOOKS)
+	@$(BIN)/python tools/colab_check.py $(if $(WITHIN),--seconds $(WITHIN)) $(NOTEBOOKS)
 	@echo "==> the widgets, under Colab's ipywidgets 7"
 	@PYTHONPATH=. .venv-colab/$(SCRIPTS)/python -m pytest -p no:cacheprovider tests/test_widgets.py
 
