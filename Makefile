@@ -32,7 +32,7 @@ serve:  ## show the site on http://127.0.0.1:8000 (PORT=… for another port); p
 
 test: units chapters  ## run unit tests, browser tests, then every chapter
 
-units: env  ## run unit tests with coverage (at least 95 %, with branches), then tests in a browser
+units: env  ## run unit tests with coverage (at least 95%, with branches), then tests in a browser
 	@$(BIN)/python -m pytest -n 2 --ignore=tests/browser --cov --cov-report=term
 	@echo "==> tests in a browser"
 	@$(BIN)/python tools/vendor.py || { test -z "$$VQVAE_BROWSER" && echo "==> tests that need them are skipped and listed"; }
@@ -64,7 +64,7 @@ format: env  ## put code and notebooks into the form that lint asks for
 
 colab-check: env  ## run each notebook, or NOTEBOOKS, alone, as Colab would (needs Python 3.13; WITHIN=600: start none after so many seconds)
 	@$(PYTHON) tools/environment.py colab
-	@$(BIN)/python tools/colab_check.py $(if $(WITHIN),--seconds $(WITHIN)) $(NOTEBOOKS)
+	@$(BIN)/python tools/colab_check.py $(NOTEBOOKS)
 	@echo "==> the widgets, under Colab's ipywidgets 7"
 	@PYTHONPATH=. .venv-colab/$(SCRIPTS)/python -m pytest -p no:cacheprovider tests/test_widgets.py
 

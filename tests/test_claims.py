@@ -57,7 +57,7 @@ TURNS = {
         (({"a": USED, "b": USED},) * 3, "holds in each", ({"a": UNUSED, "b": UNUSED},) * 3, "does not hold"),
         (
             ({"a": USED, "b": UNUSED},) * 3,
-            "depends on which part learns first: used with a",
+            "depends on which is first: used with a",
             ({"a": USED},) * 3,
             "holds",
         ),
@@ -66,7 +66,7 @@ TURNS = {
         ((*({"a": UNUSED},) * 2, REST), "holds with a", (*({"a": USED},) * 2, REST), "does not hold"),
         (
             (*({"a": UNUSED, "b": USED},) * 2, REST),
-            "depends on which part learns first: not with b",
+            "depends on which is first: not with b",
             (*({"a": UNUSED, "b": USED},) * 2, REST | {"b": False}),
             "holds with a; not decided with b",
         ),

@@ -194,7 +194,7 @@ def test_codes_are_ranked_by_use_in_percent():
     assert [bar.get_height() for bar in axis.patches] == pytest.approx([40, 30, 20, 10, 0, 0])
     assert axis.lines[0].get_ydata() == pytest.approx([100 / 6] * 2)
     names = [axis.get_xlabel() for axis in shown(maths.code_sheet(IMAGES, USES, columns=4))]
-    assert names == ["40.0 %", "30.0 %", "20.0 %", "10.0 %", "0.0 %", "0.0 %", "", ""]
+    assert names == ["40.0%", "30.0%", "20.0%", "10.0%", "0.0%", "0.0%", "", ""]
     assert [bar.get_height() for bar in shown(figures.bar_panels({"a": [2, 1]}, x="x", y="y"))[0].patches] == [2, 1]
 
 

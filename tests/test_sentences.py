@@ -42,15 +42,15 @@ TURNS = {
         ("by_size", sizes((0.2, 0.2), (0.3, 0.1), (0.05, 0.05)), "not decided", FADING, "holds"),
     ],
     "fades": [
-        ("by_size", FADING, "holds: 29 %, then 16 %", EVEN, "does not hold"),
+        ("by_size", FADING, "holds: 29%, then 16%", EVEN, "does not hold"),
         ("by_size", OVERLAP, "not decided", FADING, "holds"),
     ],
     "in_use": [
-        ("by_size", FADING, "holds: 100 % of 1,024", sizes(*[(1, 1)] * 3, active=900), "does not hold"),
+        ("by_size", FADING, "holds: 100% of 1,024", sizes(*[(1, 1)] * 3, active=900), "does not hold"),
         ("by_size", sizes(*[(1, 1)] * 3, active=[1000, 900]), "not decided", FADING, "holds"),
     ],
     "beta_matters_less": [
-        ("by_beta", betas(), "holds: 1 % against 50 %", betas(b4=(0.2, 0.3)), "does not hold"),
+        ("by_beta", betas(), "holds: 1% against 50%", betas(b4=(0.2, 0.3)), "does not hold"),
         ("by_beta", betas(b4=(0.15, 0.165)), "not decided", betas(), "holds"),
     ],
     "beta_pulls": [
@@ -70,7 +70,7 @@ TURNS = {
         ("measured", runs(1, 1, rank_correlation=[0.4, 0.6]), "not decided", runs(1, rank_correlation=0.6), "holds"),
     ],
     "no_tiles": [
-        ("measured", runs(1, share_fixed=0.8), "holds: 80 %", runs(1, share_fixed=0.95), "does not hold"),
+        ("measured", runs(1, share_fixed=0.8), "holds: 80%", runs(1, share_fixed=0.95), "does not hold"),
         ("measured", runs(1, 1, share_fixed=[0.8, 0.95]), "not decided", runs(1, share_fixed=0.8), "holds"),
     ],
 }  # fmt: skip

@@ -60,9 +60,9 @@ def straight_through(lost: Seeds, steps: int) -> Claim:
         "the paper, section 3.2; the estimator is older (Bengio and others, 2013, "
         "arXiv:1308.3432)",
         "a trained model loses half of the pixels' variance or more (the mean image, "
-        "used for every input, loses about 70 %)",
+        "used for every input, loses about 70%)",
         f"share of the variance lost after {steps} steps: "
-        f"{ranged([100 * x for x in lost], '{:.1f} %')}. See {_page('01_maths')}.",
+        f"{ranged([100 * x for x in lost], '{:.1f}%')}. See {_page('01_maths')}.",
         verdict(max(lost) <= FAILED),
     )
 
@@ -100,7 +100,7 @@ def any_beta(errors_at: Mapping[int, Mapping[float, Seeds]]) -> Claim:
         changes = [math.log(a / b) for a, b in itertools.chain(*pairs)]
         chance, mean = sign_test(changes), 100 * (math.exp(fmean(changes)) - 1)
         differ += [f"{beta:g}"] if chance < 0.05 / len(betas) else []
-        row = {"β": f"{beta:g}", "mean change of the error": f"{mean:+.1f} %"}
+        row = {"β": f"{beta:g}", "mean change of the error": f"{mean:+.1f}%"}
         row["higher in"] = f"{sum(c > 0 for c in changes)} of {len(changes)} pairs"
         rows.append(row | {"p": f"{chance:.2g}"})
     told = f"does not hold: β = {listed(differ)} differs from 0.25"
@@ -126,13 +126,13 @@ def large_codebook(
     return Claim(
         "In a large codebook most codes stay unused.",
         "Mentzer and others, 2023, arXiv:2309.15505, abstract; measured in "
-        "xyfJASON/visual-tokenizer-pytorch, `docs/benchmark-imagenet64.md`: 96 % of "
-        "512 codes in use, 3 % of 16,384, at about the same PSNR",
-        "more than 95 % of the codes are in use in every seed",
-        f"with codes that start on data and are restarted, {ranged(used, '{:.0f} %')} "
+        "xyfJASON/visual-tokenizer-pytorch, `docs/benchmark-imagenet64.md`: 96% of "
+        "512 codes in use, 3% of 16,384, at about the same PSNR",
+        "more than 95% of the codes are in use in every seed",
+        f"with codes that start on data and are restarted, {ranged(used, '{:.0f}%')} "
         f"of {sizes[0]:,} codes are in use, at a perplexity of "
         f"{ranged(even, '{:,.0f}')}. The error is {compared(*errors, *words)} with "
-        f"{sizes[1]:,} codes: the means differ by {apart:.0f} %. See "
+        f"{sizes[1]:,} codes: the means differ by {apart:.0f}%. See "
         f"{_page('02_quantizer')}, also for a uniform start without restarts.",
         either(
             below(95, used),
@@ -172,7 +172,7 @@ def generates(K: int, saved: Seeds, drawn: Seeds, alone: Seeds, floor: float) ->
         "the paper, abstract",
         "the prior saves no bits over the frequencies of single codes, or its samples "
         "are no closer to the data than images of codes drawn independently",
-        f"the prior saves {100 * min(saved):.0f} to {100 * max(saved):.0f} % of the "
+        f"the prior saves {100 * min(saved):.0f} to {100 * max(saved):.0f}% of the "
         f"bits that the frequencies cost. Fréchet distance at K = {K}: "
         f"{ranged(drawn, '{:.0f}')} with it, {ranged(alone, '{:.0f}')} without; "
         f"between two sets of real images, {floor:.0f}. See {_page('08_prior')}.",
@@ -260,7 +260,7 @@ def codes_are_used(
 ) -> Claim:
     """Judge by nats lost by a swap, saved and paid: part that learns first -> seeds."""
     used = [word for word, costs in swaps.items() if latent_usage(costs) == "used"]
-    some = f"depends on which part learns first: used with {listed(used)} only"
+    some = f"depends on which is first: used with {listed(used)} only"
     answer = either(bool(used), some, verdict(False))
     every = f"holds in each setting: {listed(used)}"
     columns = {"nats lost by the swap": swaps, "nats saved by the codes": saved}
@@ -284,7 +284,7 @@ def latent_collapses(
     moving = [word for word in left if not resting[word]]
     alive = [word for word in left if resting[word]]
     answers = {
-        (True, True): f"depends on what learns first: not with {listed(alive, 'or')}",
+        (True, True): f"depends on which is first: not with {listed(alive, 'or')}",
         (True, False): f"holds with {listed(dead)}",
         (False, True): verdict(False),
         (False, False): verdict(None),
@@ -337,7 +337,7 @@ def rotation_helps(
         "of which most codes were unused without it",
         "at none of the sizes is the error lower with it",
         f"error with the trick, which had a search of its own: {_at(leads)}. Without "
-        f"it {ranged(idle, '{:.0f} %')} of the codes are in use.",
+        f"it {ranged(idle, '{:.0f}%')} of the codes are in use.",
         either(all(helped), verdict(True), either(any(helped), some, verdict(False))),
     )
 
@@ -348,12 +348,12 @@ def one_matrix_keeps_codes(codes: int, moved: Seeds, plain: Seeds) -> Claim:
     words = "smaller than", "larger than", "about as large as"
     return Claim(
         "One matrix that moves all codes (SimVQ) keeps a large codebook in use.",
-        "Zhu and others, 2024, arXiv:2411.02038; its README reports 100 % of 65,536 "
-        "codes, where VQGAN uses 1.4 %",
-        "5 % of the codes or more are unused in some seed",
-        f"of {codes:,} codes, {ranged(shares[0], '{:.0f} %')} are in use. That is "
+        "Zhu and others, 2024, arXiv:2411.02038; its README reports 100% of 65,536 "
+        "codes, where VQGAN uses 1.4%",
+        "5% of the codes or more are unused in some seed",
+        f"of {codes:,} codes, {ranged(shares[0], '{:.0f}%')} are in use. That is "
         f"{compared(*shares, *words)} the share of a codebook that starts on data and "
-        f"is restarted: {ranged(shares[1], '{:.0f} %')}.",
+        f"is restarted: {ranged(shares[1], '{:.0f}%')}.",
         verdict(below(95, shares[0])),
     )
 

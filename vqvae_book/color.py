@@ -142,8 +142,8 @@ def geometry(model: VQVAE, x: Tensor, seed: int = 0) -> dict[str, float]:
     Returns:
         ``gap``, the mean squared distance of an entry of z_e from its code's;
         ``share fixed``, (6.2) for the pixels of a code's own cell; how many
-        ``directions`` hold 90 % of the variance of the codes in use, and how many are
-        ``heard``: with these the error is within 5 % of that with all; and the ``rank
+        ``directions`` hold 90% of the variance of the codes in use, and how many are
+        ``heard``: with these the error is within 5% of that with all; and the ``rank
         correlation`` of two codes' distance with what their exchange changes.
     """
     codes, grids = model.vq.codebook, in_parts(model.encode, x)  # (K, D), (n, h, w)

@@ -37,12 +37,12 @@ def fades(runs: Runs) -> str:
     """Judge whether a doubling removes less at the largest sizes than at the least."""
     sizes = list(runs.by_size)
     first, last = _cut(runs, *sizes[:2]), _cut(runs, *sizes[-2:])
-    shares = [f"{100 * fmean(part):.0f} %" for part in (first, last)]
+    shares = [f"{100 * fmean(part):.0f}%" for part in (first, last)]
     return f"{compared(last, first, *WORDS)}: {shares[0]}, then {shares[1]}"
 
 
 def in_use(runs: Runs) -> str:
-    """Judge whether more than 95 % of the largest codebook are used."""
+    """Judge whether more than 95% of the largest codebook are used."""
     K = max(runs.by_size)
     shares = [used / K for used in numbers(runs.by_size[K], "active codes")]
     return f"{compared(0.95, shares, *WORDS)}: {_percent(shares)} of {K:,}"
@@ -54,7 +54,7 @@ def beta_matters_less(runs: Runs) -> str:
     of_beta = _ratios(runs.by_beta[4.0], runs.by_beta[0.25])
     of_size = _ratios(runs.by_size[larger], runs.by_size[64])
     moved = [[abs(ratio - 1) for ratio in part] for part in (of_beta, of_size)]
-    shares = [f"{100 * fmean(part):.0f} %" for part in moved]
+    shares = [f"{100 * fmean(part):.0f}%" for part in moved]
     return f"{compared(*moved, *WORDS)}: {shares[0]} against {shares[1]}"
 
 
@@ -73,7 +73,7 @@ def commitment_helps(runs: Runs) -> str:
 
 
 def decoder_hears_more(runs: Runs) -> str:
-    """Judge whether the decoder needs more directions than hold 90 % of variance."""
+    """Judge whether the decoder needs more directions than hold 90% of variance."""
     pair = [numbers(runs.measured, name) for name in ("directions", "heard")]
     counts = " and ".join(ranged(part, "{:.0f}") for part in pair)
     return f"{compared(*pair, *WORDS)}: {counts}"
@@ -86,7 +86,7 @@ def near_is_alike(runs: Runs) -> str:
 
 
 def no_tiles(runs: Runs) -> str:
-    """Judge whether a code fixes less than 90 % of the variance of its pixels."""
+    """Judge whether a code fixes less than 90% of the variance of its pixels."""
     shares = numbers(runs.measured, "share fixed")
     return f"{compared(shares, 0.9, *WORDS)}: {_percent(shares)}"
 
@@ -95,19 +95,19 @@ SENTENCES: dict[str, Callable[[Runs], str]] = {
     "A larger K lowers the error at every step (7.2)": falls,
     "A doubling of K removes a smaller share of the error at the end than at first "
     "(7.3)": fades,
-    "More than 95 % of the largest codebook are used (7.2)": in_use,
+    "More than 95% of the largest codebook are used (7.2)": in_use,
     "At K = 64, raising β from 0.25 to 4 changes the error less than the next K does: "
     "256, on CIFAR-10 512 (7.4)": beta_matters_less,
     "Vectors are closer to their codes at β = 4 than at 0.25: how many times (7.4)": (
         beta_pulls
     ),
     "Without commitment, the error is higher than at β = 0.25 (7.5)": commitment_helps,
-    "The decoder needs more directions than hold 90 % of the variance (6.4)": (
+    "The decoder needs more directions than hold 90% of the variance (6.4)": (
         decoder_hears_more
     ),
     "Distance between codes predicts the change in the picture: rank correlation above "
     ".5 (6.4)": near_is_alike,
-    "A code is not a tile: it fixes less than 90 % of the variance of its own pixels "
+    "A code is not a tile: it fixes less than 90% of the variance of its own pixels "
     "(6.3)": no_tiles,
 }
 
@@ -132,4 +132,4 @@ def _gaps(runs: Sequence[Result], beta: float) -> list[float]:
 
 
 def _percent(shares: Sequence[float]) -> str:
-    return ranged([100 * share for share in shares], "{:.0f} %")
+    return ranged([100 * share for share in shares], "{:.0f}%")

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..exercises import disagreement, exercise, first_wrong
 
 
-@exercise("7.1", "Three doublings leave less than 70 % of the error, two 74 %.")
+@exercise("7.1", "Three doublings leave less than 70% of the error, two 74%.")
 def budget(answer: Tensor) -> str | None:
     return first_wrong(answer, {"K": 512, "the bits per image": 441})
 

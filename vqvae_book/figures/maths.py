@@ -74,5 +74,5 @@ def code_sheet(images: Tensor, counts: Tensor, columns: int = 16) -> Figure:
     share, order = draw.shares(counts), counts.argsort(descending=True)
     for axis, k, percent in zip(axes.flat, order, share, strict=False):
         draw.show_image(axis, images[k])
-        axis.set_xlabel(f"{percent:.1f} %", fontsize=6, labelpad=1)
+        axis.set_xlabel(f"{percent:.1f}%", fontsize=6, labelpad=1)
     return figure

@@ -43,7 +43,7 @@ export function mount(root, lab) {
       const { bits, classes } = price;
       const best = classes.indexOf(Math.max(...classes));
       rows.get(choice).cells[3].textContent = bits.toFixed(0);
-      guess.textContent = !inked(image) ? "" : `To the prior for K = ${lab.about(choice).K}, this looks most like the digit ${best} (${(100 * classes[best]).toFixed(0)} %).`;
+      guess.textContent = !inked(image) ? "" : `To the prior for K = ${lab.about(choice).K}, this looks most like the digit ${best} (${(100 * classes[best]).toFixed(0)}%).`;
     }
     lab.say(`${said.textContent} ${guess.textContent}`);
   });

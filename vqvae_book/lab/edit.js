@@ -21,7 +21,7 @@ export function mount(root, lab) {
   const said = element("p", { class: "said" }), priced = element("p", { class: "said" });
   const [undo, redo] = [button("Undo", () => turn(past, future)), button("Redo", () => turn(future, past))];
   const number = element("input", { type: "number", min: 1, max: count, value: 8, on: { change: () => lab.guard(() => choose(Number(number.value))) } });
-  const way = range("Path to the other image", { min: 0, max: 100, step: 5, value: 0, show: (value) => `${value} %` }, (value) => travel(value));
+  const way = range("Path to the other image", { min: 0, max: 100, step: 5, value: 0, show: (value) => `${value}%` }, (value) => travel(value));
   const models = radios("K", `${root.id}-K`, lab.choices, chosen, (value) => lab.guard(() => begin(value)));
   const place = (p) => `row ${Math.floor(p / SIDE) + 1}, column ${(p % SIDE) + 1}`;
   const name = () => lab.name(chosen);
