@@ -2,9 +2,8 @@
 
     python tools/colab_check.py [NOTEBOOK ...]   all where none is named
 
-With WITHIN=600 in the environment it starts none after so many seconds, but for the first, and names those left out.
 The package comes from a local clone of HEAD, installed by each notebook's own first cell. VQVAE_QUICK=1 shortens
-training: nothing that runs here is published.
+training: nothing that runs here is published. With WITHIN=600, none but the first starts after so many seconds.
 """
 
 from __future__ import annotations
@@ -61,10 +60,9 @@ def main() -> int:
         found = [path for path in chapters(checkout) if not wanted or path.relative_to(checkout) in wanted]
         for notebook in found:
             name = notebook.relative_to(checkout).as_posix()
-            left_out = failed and time.monotonic() > end
-            print(f"==> {name}{': left out, no time' if left_out else ''}", flush=True)
-            if not left_out:
-                failed[name] = check(notebook, f"git+{bare.as_uri()}", before)
+            in_time = not failed or time.monotonic() < end
+            print(f"==> {name}{'' if in_time else ': left out, no time'}", flush=True)
+            failed |= {name: check(notebook, f"git+{bare.as_uri()}", before)} if in_time else {}
     faults = [f"{name}: {fault}" for name, fault in failed.items() if fault]
     print("\n".join([*faults, f"Colab check: {len(failed)} of {len(found)} notebooks, {len(faults)} faults"]))
     return 1 if faults or not found else 0
