@@ -221,7 +221,7 @@ def test_the_prior_writes_step_by_step_what_it_writes_at_once_and_bars_are_its_d
         )
     begun = codes(shown, "write")
     shares = [
-        float(text.split()[-2])
+        float(text.split()[-1].rstrip("%"))
         for text in shown.locator(".bars li span:last-child").all_inner_texts()
         if "<" not in text
     ]
