@@ -25,7 +25,7 @@ from project import ROOT
 
 NEEDED = 0.9  # share of the mutants that tests have to notice
 MODULES = ("lookup", "quantizer", "newer", "model", "trainer", "prior", "transformer", "vae", "ar_vae")
-TESTED_WITH = {"ar_vae": "vae"}  # the others with tests/test_MODULE*.py
+TESTED_WITH = {"ar_vae": "vae", "transformer": "prior"}  # the others with tests/test_MODULE*.py
 HEAVY = ("pytest", "hypothesis", "torch", "torch.distributed", "torchvision", "matplotlib.pyplot")
 PAIRS = "Lt LtE, Gt GtE, Eq NotEq, Is IsNot, In NotIn, And Or, Add Sub, Mult Div, BitOr BitAnd"
 SWAPS = dict([pair.split() for pair in PAIRS.split(", ")] + [pair.split()[::-1] for pair in PAIRS.split(", ")])
