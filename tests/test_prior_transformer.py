@@ -114,13 +114,15 @@ def test_codes_of_newer_quantizers_reach_it_and_what_it_draws_is_decoded(choices
 # --- bad input --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("call", ["forward", "nats", "training_step", "complete"])
 @pytest.mark.parametrize(
     ("depth", "shape"),
     [(1, (1, 5, 5)), (1, (1, 4, 6)), (1, (2, 3, 4, 1)), (2, (2, 3, 4)), (2, (2, 3, 4, 3)), (2, (2, 3))],
 )
-def test_codes_of_another_depth_or_beyond_its_rows_and_columns_raise(depth, shape):
+def test_codes_of_another_depth_or_beyond_its_rows_and_columns_raise(call, depth, shape):
+    codes = torch.zeros(shape, dtype=torch.long)
     with pytest.raises(ValueError, match="codes"):
-        prior(depth=depth)(torch.zeros(shape, dtype=torch.long))
+        getattr(prior(depth=depth), call)(codes, *[torch.ones_like(codes, dtype=torch.bool)] * (call == "complete"))
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def test_samples_are_as_frequent_as_they_are_probable(kind, given):
     with torch.no_grad():
         if kind != "transformer":
             for p in model.head.parameters():
-                p.mul_(3)  # away from the uniform
+                p.mul_(6)  # away from the uniform
         probability = model.nats(every).sum((1, 2)).double().neg().exp()
     mask = torch.tensor([[given != "none"] * 2, [False] * 2])
     start = torch.tensor([[1, 0], [0, 0]]).expand(n, 2, 2)
@@ -109,7 +109,7 @@ def test_samples_are_as_frequent_as_they_are_probable(kind, given):
     expected = n * expected / expected.sum()
     drawn = model.complete(start, mask, seed=3)
     counts = torch.bincount((drawn.flatten(1) * torch.tensor([8, 4, 2, 1])).sum(1), minlength=16)
-    assert counts[~possible].sum() == 0 and expected.max() > 1.1 * expected[possible].min()
+    assert counts[~possible].sum() == 0 and expected.max() > 1.5 * expected[possible].min()
     chi2 = float(((counts - expected) ** 2 / expected)[possible].sum())
     assert chi2 < {16: 37.7, 4: 16.3}[int(possible.sum())]  # exceeded once in a thousand seeds
 
@@ -179,7 +179,7 @@ def test_weights_are_a_function_of_the_seed_and_a_saved_run_with_dropout_goes_on
 
     one, other = fresh(), fresh()
     for trainer in (one, other):
-        trainer.fit(BatchLoader(stripes(), 32, shuffle=True, drop_last=True), steps=4)
+        trainer.fit(BatchLoader(stripes(), 32, shuffle=True, drop_last=True), steps=6)
     assert same_bits(one.model.state_dict(), other.model.state_dict())
     again = fresh(seed=3)
     assert not torch.equal(again.model.embed.weight, fresh().model.embed.weight)
@@ -238,7 +238,10 @@ def test_codes_that_are_none_raise(kind, codes, call):
 )
 def test_a_condition_missing_or_wrong_raises(kind, call, classes, condition):
     arguments = (2, 3, 3) if call == "sample" else (torch.zeros(2, 3, 3, dtype=torch.long),)
-    with pytest.raises((ValueError, RuntimeError), match=r"condition|[Cc]lass|one_hot"):
+    kinds_of_error, words = (ValueError, "condition")
+    if kind == "gated":  # one_hot finds labels out of range
+        kinds_of_error, words = (ValueError, RuntimeError), r"condition|[Cc]lass|one_hot"
+    with pytest.raises(kinds_of_error, match=words):
         getattr(prior(kind, num_classes=classes), call)(*arguments, condition)
 
 
