@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import same_bits, snapshot
+from small_priors import PIXELCNN as SMALL
 from torch import Tensor
 
 from vqvae_book.extras import choose_codes
@@ -18,7 +19,6 @@ from vqvae_lib import VQVAE, VQVAEConfig, collect_indices
 from vqvae_lib import sampling_distribution as distribution
 from vqvae_lib.prior import GatedStack, MaskedConv2d, MaskedStack, PixelCNN, PriorConfig, create_code_loader
 
-SMALL = PriorConfig(num_embeddings=3, hidden_dim=8, layers=3, batch_size=32, num_epochs=2, device="cpu")
 stacks = pytest.mark.parametrize("stack", ["gated", "masked"])
 
 

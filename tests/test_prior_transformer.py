@@ -4,33 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import pytest
 import torch
+from small_priors import TRANSFORMER, codes_for, prior
 from torch import Tensor
 
 from vqvae_lib import VQVAE, VQVAEConfig, create_code_loader
-from vqvae_lib.transformer import Block, TransformerConfig, TransformerPrior
+from vqvae_lib.transformer import Block, TransformerConfig
 
-SMALL = TransformerConfig(
-    num_embeddings=3, hidden_dim=8, layers=2, heads=2, rows=4, columns=5, batch_size=32, num_epochs=2, device="cpu"
-)
 depths = pytest.mark.parametrize("depth", [1, 2])
-
-
-def prior(**changes: object) -> TransformerPrior:
-    """A prior whose weights are so large that codes matter."""
-    model = TransformerPrior(replace(SMALL, **changes)).eval()
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.dim() > 1:
-                weight.mul_(10)
-    return model
-
-
-def codes_for(model: TransformerPrior, count: int = 2, height: int = 3, width: int = 4) -> Tensor:
-    return torch.randint(model.config.num_embeddings, (count, height, width, *model.stacked))
 
 
 # --- mathematics ------------------------------------------------------------------------------------------------------
@@ -39,7 +23,7 @@ def codes_for(model: TransformerPrior, count: int = 2, height: int = 3, width: i
 @depths
 @pytest.mark.parametrize(("height", "width"), [(4, 5), (3, 4), (1, 3), (2, 1)])
 def test_each_code_is_predicted_from_all_earlier_ones_and_no_other(depth, height, width):
-    model, embedded = prior(depth=depth).double(), []
+    model, embedded = prior("transformer", depth=depth).double(), []
     model.embed.register_forward_hook(lambda _, args, out: embedded.append(out))
     logits = model(codes_for(model, 1, height, width)).flatten(2).sum((0, 1))
     T = height * width * depth
@@ -51,7 +35,7 @@ def test_each_code_is_predicted_from_all_earlier_ones_and_no_other(depth, height
 
 
 def test_a_block_is_causal_attention_and_two_layers_written_out():
-    block, x = Block(SMALL).double().eval(), torch.randn(2, 5, 8, dtype=torch.float64)
+    block, x = Block(TRANSFORMER).double().eval(), torch.randn(2, 5, 8, dtype=torch.float64)
     q, k, v = block.queries_keys_values(block.before_attention(x)).chunk(3, -1)
     heads = []
     for part in (slice(0, 4), slice(4, 8)):
@@ -69,7 +53,7 @@ def test_a_block_is_causal_attention_and_two_layers_written_out():
 @torch.no_grad()
 def test_row_column_and_depth_of_what_is_predicted_are_told_apart():
     """With one code and one head for all, outputs differ by place alone."""
-    model = prior(num_embeddings=2, depth=2)
+    model = prior("transformer", num_embeddings=2, depth=2)
     model.embed.weight.zero_()
     model.heads[1].load_state_dict(model.heads[0].state_dict())
     outputs = model(torch.zeros(1, 4, 5, 2, dtype=torch.long))[0, 0].flatten()
@@ -79,7 +63,7 @@ def test_row_column_and_depth_of_what_is_predicted_are_told_apart():
 @depths
 @torch.no_grad()
 def test_outputs_with_and_without_the_cache_are_equal(depth):
-    model, outputs = prior(depth=depth), []
+    model, outputs = prior("transformer", depth=depth), []
     codes = codes_for(model)
 
     def draw(logits: Tensor, i: int, j: int) -> Tensor:
@@ -104,7 +88,7 @@ def test_codes_of_newer_quantizers_reach_it_and_what_it_draws_is_decoded(choices
     model, images = VQVAE(config), digits.subset(slice(0, 40))
     model.initialize(images.floats())
     own = {"num_embeddings": config.num_embeddings, "depth": config.num_codebooks, "num_classes": 10}
-    coder = prior(rows=7, columns=7, **own)
+    coder = prior("transformer", rows=7, columns=7, **own)
     codes, labels = next(iter(create_code_loader(coder.config, model, images)))
     assert codes.shape == (32, 7, 7, *coder.stacked)
     assert coder.training_step(codes, labels)["total_loss"].isfinite()
@@ -120,9 +104,10 @@ def test_codes_of_newer_quantizers_reach_it_and_what_it_draws_is_decoded(choices
     [(1, (1, 5, 5)), (1, (1, 4, 6)), (1, (2, 3, 4, 1)), (2, (2, 3, 4)), (2, (2, 3, 4, 3)), (2, (2, 3))],
 )
 def test_codes_of_another_depth_or_beyond_its_rows_and_columns_raise(call, depth, shape):
-    codes = torch.zeros(shape, dtype=torch.long)
+    model, codes = prior("transformer", depth=depth), torch.zeros(shape, dtype=torch.long)
+    given = [torch.ones_like(codes, dtype=torch.bool)] * (call == "complete")
     with pytest.raises(ValueError, match="codes"):
-        getattr(prior(depth=depth), call)(codes, *[torch.ones_like(codes, dtype=torch.bool)] * (call == "complete"))
+        getattr(model, call)(codes, *given)
 
 
 @pytest.mark.parametrize(
@@ -135,4 +120,4 @@ def test_codes_of_another_depth_or_beyond_its_rows_and_columns_raise(call, depth
 def test_a_bad_choice_raises_naming_field_and_value(name, value):
     with pytest.raises(ValueError, match=rf"^{name} = {value!r}[ :]"):
         TransformerConfig(**{name: value})
-    assert TransformerConfig(**asdict(SMALL)) == SMALL and "device" not in SMALL.identity()
+    assert TransformerConfig(**asdict(TRANSFORMER)) == TRANSFORMER and "device" not in TRANSFORMER.identity()

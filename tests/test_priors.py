@@ -4,45 +4,20 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from helpers import NoFloat64, expect_stripes_are_learned, same_bits, snapshot, stripes
+from small_priors import KINDS, codes_for, prior
 from torch import Tensor
 
-from vqvae_lib import BatchLoader, CheckpointError, PixelCNN, PriorConfig, Trainer, TransformerConfig, TransformerPrior
+from vqvae_lib import BatchLoader, CheckpointError, PixelCNN, Trainer, TransformerPrior
 from vqvae_lib import sampling_distribution as distribution
 
-COMMON = {"num_embeddings": 3, "hidden_dim": 8, "batch_size": 32, "num_epochs": 2, "device": "cpu"}
-PIXELCNN = PriorConfig(layers=3, **COMMON)
-TRANSFORMER = TransformerConfig(layers=2, heads=2, rows=4, columns=5, **COMMON)
-KINDS = {
-    "gated": PIXELCNN,
-    "masked": replace(PIXELCNN, stack="masked"),
-    "transformer": TRANSFORMER,
-    "two codes per position": replace(TRANSFORMER, depth=2),
-}
 kinds = pytest.mark.parametrize("kind", KINDS)
 of_one_code = pytest.mark.parametrize("kind", list(KINDS)[:3])
 two_kinds = pytest.mark.parametrize("kind", ["gated", "transformer"])
-
-
-def prior(kind: str, scale: float = 10.0, **changes: object) -> PixelCNN | TransformerPrior:
-    """A prior; a transformer gets weights so large that codes matter."""
-    config = replace(KINDS[kind], **changes)
-    if isinstance(config, PriorConfig):
-        return PixelCNN(config).eval()
-    model = TransformerPrior(config).eval()
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.mul_(scale if weight.dim() > 1 else 1)
-    return model
-
-
-def codes_for(model: PixelCNN | TransformerPrior, count: int = 2, height: int = 3, width: int = 4) -> Tensor:
-    return torch.randint(model.config.num_embeddings, (count, height, width, *model.stacked))
 
 
 def every_grid(model: PixelCNN | TransformerPrior, height: int, width: int) -> Tensor:
@@ -54,11 +29,14 @@ def every_grid(model: PixelCNN | TransformerPrior, height: int, width: int) -> T
 # --- mathematics ------------------------------------------------------------------------------------------------------
 
 
-@kinds
-@pytest.mark.parametrize(("height", "width"), [(2, 3), (1, 3), (1, 1)])
+@pytest.mark.parametrize(
+    ("kind", "height", "width", "changes"),
+    [(kind, *shape, {}) for kind in KINDS for shape in [(2, 3), (1, 3), (1, 1)]]
+    + [("transformer", 1, 1, {"depth": 6})],
+)
 @torch.no_grad()
-def test_probabilities_of_all_grids_add_up_to_one(kind, height, width):
-    model = prior(kind, num_embeddings=2)
+def test_probabilities_of_all_grids_add_up_to_one(kind, height, width, changes):
+    model = prior(kind, num_embeddings=2, **changes)
     p = model.nats(every_grid(model, height, width)).double().flatten(1).sum(1).neg().exp()
     assert p.std() > 0
     assert float(p.sum()) == pytest.approx(1, abs=1e-6)
