@@ -100,8 +100,7 @@ def rivals() -> dict[str, Experiment]:
         given = {"method": method, "bits": bits, "steps": 468, "seed": SEARCH_SEED}
         add(f"search-{method}-b{bits:02d}", search, **given)
     for seed, bits, method in itertools.product(SEEDS, BITS, METHODS):
-        fields = best(method, bits)
-        if fields is None:
+        if (fields := best(method, bits)) is None:
             continue
         steps = {"model": 1404} | ({"prior": 1874} if bits in SEARCHED else {})
         given = {"fields": fields, "steps": steps, "seed": seed}
