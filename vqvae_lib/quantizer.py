@@ -242,7 +242,7 @@ class _Quantizer(nn.Module):
                 )
         counts = all_reduce(count_codes(indices, self.num_embeddings), self.distributed)
         counts = counts.to(self.usage.dtype)
-        # The first averages are short, so codes keep up while the encoder moves most.
+        # The first averages are short, so codes soon forget where they started.
         weight = 9 / (10 + self.updates.to(self.usage.dtype))
         weight = weight.clamp(min=1 - self.decay)
         self.usage.lerp_(counts, weight)  # N <- gamma N + (1 - gamma) n

@@ -67,7 +67,7 @@ def change_one(
         draw.outline(top, box, ORANGE, 1.2)
         draw.outline(bottom, box, BLUE, 1.2)
     draw.name_rows(axes[:, 0], ["decoded", "change"])
-    draw.colorbar(change, axes[1].tolist(), "brightness", shrink=0.9, pad=0.01)
+    draw.colorbar(change, axes[1].tolist(), "change", shrink=0.9, pad=0.01)
     return figure
 
 
