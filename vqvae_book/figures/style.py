@@ -23,7 +23,7 @@ MARKERS, STYLES = ("o", "s", "^", "D", "v", "x"), ("-", "--", "-.", ":", "-", "-
 HEATS = ["#f4f1e8", "#e8b56a", ORANGE, "#8c3f3a", INK]
 HEAT = LinearSegmentedColormap.from_list("book", HEATS)
 WIDTH = 7.2  # inches, the width of the text
-PHOTOGRAPH = 12_000  # a picture of more colors than this holds photographs in color
+PHOTOGRAPH = 5_500  # a picture of more colors than this holds photographs in color
 FRAME = {
     "figure.dpi": 144,
     "figure.facecolor": PAPER,
