@@ -42,7 +42,7 @@ def fades(runs: Runs) -> str:
 
 
 def in_use(runs: Runs) -> str:
-    """Judge whether more than 95% of the largest codebook are used."""
+    """Judge whether more than 95% of the largest codebook is used."""
     K = max(runs.by_size)
     shares = [used / K for used in numbers(runs.by_size[K], "active codes")]
     return f"{compared(0.95, shares, *WORDS)}: {_percent(shares)} of {K:,}"
@@ -95,14 +95,14 @@ SENTENCES: dict[str, Callable[[Runs], str]] = {
     "A larger K lowers the error at every step (7.2)": falls,
     "A doubling of K removes a smaller share of the error at the end than at first "
     "(7.3)": fades,
-    "More than 95% of the largest codebook are used (7.2)": in_use,
-    "At K = 64, raising β from 0.25 to 4 changes the error less than the next K does: "
-    "256, on CIFAR-10 512 (7.4)": beta_matters_less,
-    "Vectors are closer to their codes at β = 4 than at 0.25: how many times (7.4)": (
+    "More than 95% of the largest codebook is used (7.2)": in_use,
+    "From K = 64 and β = 0.25, raising β to 4 changes the error less than raising K "
+    "does, to 256 (512 on CIFAR-10) (7.4)": beta_matters_less,
+    "Vectors are closer to their codes at β = 4 than at 0.25 (times closer, 7.4)": (
         beta_pulls
     ),
     "Without commitment, the error is higher than at β = 0.25 (7.5)": commitment_helps,
-    "The decoder needs more directions than hold 90% of the variance (6.4)": (
+    "90% of codes' variance lies in fewer directions than the decoder needs (6.4)": (
         decoder_hears_more
     ),
     "Distance between codes predicts the change in the picture: rank correlation above "

@@ -185,7 +185,7 @@ export const TROUBLE = { // what is wrong, in a sentence, and the section that e
   mean: ["The error is above that of the mean image, {}.", "04_encoder_decoder", "what-a-collapsed-model-looks-like"],
   codes: ["Fewer than a quarter of the codes are used.", "02_quantizer", "dead-codes-and-codebook-collapse"],
   worse: ["The error is more than 1.5 times its lowest value so far.", "05_training", "what-goes-wrong-and-what-it-looks-like"],
-  growing: ["The vectors of the encoder keep growing.", "01_maths", "norms-means-and-beta"],
+  growing: ["The vectors of the encoder keep growing.", "01_maths", "sums-means-and-beta"],
 };
 
 /**
