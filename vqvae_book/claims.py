@@ -110,7 +110,8 @@ def any_beta(errors_at: Mapping[int, Mapping[float, Seeds]]) -> Claim:
         "ritheshkumar95/pytorch-vqvae, where β = 0.25 diverged and β = 1 did not",
         "in pairs of runs with the same K and seed, some β gives a higher error than "
         "0.25, or a lower one, more often than chance explains",
-        f"with moving averages, against β = 0.25; p: chance of so uneven a split. See "
+        f"with moving averages, against β = 0.25. p is the chance of so uneven "
+        f"a split; only p below {0.05 / len(betas):.2g} counts. See "
         f"{_page('07_choosing')}.\n\n{table(rows).data}\n",
         either(bool(differ), told, "holds: these pairs show no difference"),
     )
@@ -289,7 +290,7 @@ def latent_collapses(
         (False, True): verdict(False),
         (False, False): verdict(None),
     }
-    open_ = f"; not decided with {listed(moving)}, where the rate was not seen at rest"
+    open_ = f"; not decided with {listed(moving)}: no curve shows the rate at rest"
     answer = answers[bool(dead), bool(alive)] + either(bool(moving), open_, "")
     columns = {"nats lost by the swap": swaps, "KL in nats": rates}
     return Claim(
