@@ -23,7 +23,7 @@ TURNS = {
         (([1, 3], [2, 4], 9), "holds for the first half", ([1, 2], [3, 4], 9), "holds: the lower"),
     ],
     "any_beta": [
-        ((WORSE,), "does not hold: β = 2 differs", (EVEN,), "holds"),
+        ((WORSE,), "does not hold: the errors at β = 2 differ", (EVEN,), "holds"),
         (({K: {0.25: e[2], 2: e[0.25]} for K, e in WORSE.items()},), "does not hold", (EVEN,), "holds"),
     ],
     "large_codebook": [

@@ -23,7 +23,7 @@ from project import ROOT
 
 from vqvae_book import figures
 from vqvae_book.figures import codebook, draw, maths, prior, quantizer, style, sweep, vae
-from vqvae_lib import BatchLoader
+from vqvae_lib import VQVAE, BatchLoader, VQVAEConfig
 from vqvae_lib.viz import visualize_codebook_usage, visualize_reconstruction
 
 IMAGES, GRID = torch.linspace(0, 1, 6 * 784).view(6, 1, 28, 28), torch.arange(49).view(7, 7) % 16
@@ -279,6 +279,21 @@ def test_usage_is_counted_over_a_whole_pass(trainer, digits):
     counts = torch.bincount(trainer.model.encode(digits.floats(slice(0, 50))).flatten(), minlength=16)
     assert [bar.get_height() for bar in axis.patches] == pytest.approx((100 * counts / counts.sum()).tolist(), rel=1e-5)
     assert axis.lines[1].get_xdata().tolist() == (counts == 0).nonzero().flatten().tolist()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"quantizer": "fsq", "levels": (3, 5), "embedding_dim": 2, "num_embeddings": 15},
+        {"quantizer": "residual", "num_codebooks": 2, "num_embeddings": 8},
+    ],
+)
+def test_usage_of_quantizers_without_one_codebook_is_shown_too(digits, fields):
+    model = VQVAE(VQVAEConfig(hidden_dim=8, device="cpu", **{"embedding_dim": 4} | fields)).eval()
+    images = digits.subset(slice(0, 20))
+    (axis,) = shown(visualize_codebook_usage(model, BatchLoader(images, 20)))
+    counts = torch.bincount(model.encode(images.floats()).flatten(), minlength=fields["num_embeddings"])
+    assert [bar.get_height() for bar in axis.patches] == pytest.approx((100 * counts / counts.sum()).tolist(), rel=1e-5)
 
 
 def test_an_equation_that_a_docstring_names_stands_in_its_chapter():

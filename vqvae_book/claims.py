@@ -73,7 +73,7 @@ def moving_averages(averages: Seeds, loss_term: Seeds, steps: int) -> Claim:
         "Moving averages can replace the codebook loss, and usually train faster.",
         'the paper, appendix A.1; "faster" in Sonnet\'s `VectorQuantizerEMA` '
         "(google-deepmind/sonnet, `sonnet/src/nets/vqvae.py`)",
-        "after equally many steps, every seed of the averages has the higher error",
+        "at the same step count, the averages have the higher error in every seed",
         f"error after {steps} steps: averages {ranged(averages, '{:.5f}')}, loss term "
         f"{ranged(loss_term, '{:.5f}')}. See {_page('05_training')}.",
         compared(
@@ -103,15 +103,15 @@ def any_beta(errors_at: Mapping[int, Mapping[float, Seeds]]) -> Claim:
         row = {"β": f"{beta:g}", "mean change of the error": f"{mean:+.1f}%"}
         row["higher in"] = f"{sum(c > 0 for c in changes)} of {len(changes)} pairs"
         rows.append(row | {"p": f"{chance:.2g}"})
-    told = f"does not hold: β = {listed(differ)} differs from 0.25"
+    told = f"does not hold: the errors at β = {listed(differ)} differ"
     return Claim(
         "Results do not vary for β from 0.1 to 2.0.",
         "the paper, section 3.2, with the codebook loss. A contrary report: "
         "ritheshkumar95/pytorch-vqvae, where β = 0.25 diverged and β = 1 did not",
         "in pairs of runs with the same K and seed, some β gives a higher error than "
         "0.25, or a lower one, more often than chance explains",
-        f"with moving averages, against β = 0.25. p is the chance of so uneven "
-        f"a split; only p below {0.05 / len(betas):.2g} counts. See "
+        f"with moving averages, against β = 0.25. p is the chance of a split "
+        f"this uneven; only p below {0.05 / len(betas):.2g} counts. See "
         f"{_page('07_choosing')}.\n\n{table(rows).data}\n",
         either(bool(differ), told, "holds: these pairs show no difference"),
     )
@@ -137,8 +137,8 @@ def large_codebook(
         f"{_page('02_quantizer')}, also for a uniform start without restarts.",
         either(
             below(95, used),
-            "depends on starting values and restarts: with both, it is not seen here",
-            "holds, with starting values from data and restarts too",
+            "depends on starting values and restarts: with ours, it does not happen",
+            "holds, with a start from data and restarts as well",
         ),
     )
 
@@ -155,7 +155,7 @@ def beta_pulls_encoder(paper: Sequence[str], legacy: Sequence[str]) -> Claim:
         "the paper, section 3.2; the other way around in CompVis/taming-transformers, "
         "`taming/modules/vqvae/quantize.py`, `legacy=True` (issues 46 and 57)",
         "the gradient of the term with β reaches the codes",
-        f"it moves the {' and the '.join(paper)} as the paper writes it, and the "
+        f"this gradient moves the {' and the '.join(paper)} in the paper, and the "
         f"{' and the '.join(legacy)} in the legacy code. "
         f"See {_page('03_swapped_loss')}.",
         either(all(right), "holds in both", either(right[0], swapped, verdict(False))),
@@ -337,7 +337,7 @@ def rotation_helps(
         "Fifty and others, 2025, arXiv:2410.06424: in all of 11 settings, in several "
         "of which most codes were unused without it",
         "at none of the sizes is the error lower with it",
-        f"error with the trick, which had a search of its own: {_at(leads)}. Without "
+        f"error with the trick, tuned separately: {_at(leads)}. Without "
         f"it {ranged(idle, '{:.0f}%')} of the codes are in use.",
         either(all(helped), verdict(True), either(any(helped), some, verdict(False))),
     )

@@ -47,8 +47,8 @@ def exercise(number: str, right: str) -> Callable:
         right: why a right answer is right, in a sentence.
 
     The argument's annotation is the type that an answer must have; others are rejected:
-    ``float``; ``Tensor``, made float64, also from a list of numbers; ``str``, made
-    lower case and stripped; ``Callable``, whose errors are reported as the reader's; or
+    ``float``; ``Tensor``, made float64, also from a list of numbers; ``str``, stripped
+    and made lowercase; ``Callable``, whose errors are reported as the reader's; or
     another class (wrap calls to the reader's objects in `guarded`).
     """
 
@@ -72,7 +72,7 @@ def exercises() -> dict[str, Exercise]:
 
 
 def check(number: str, answer: Any) -> Markdown:
-    """Say whether an answer is right, and why, or where to look; ``...`` is not one.
+    """Say whether an answer is right, and why, or where to look.
 
     Random draws of a check have a fixed seed, and the caller's generator is left alone.
     An exercise that has no check raises ``ValueError``.
@@ -83,7 +83,7 @@ def check(number: str, answer: Any) -> Markdown:
     what = KINDS.get(asked.kind, f"an object of type `{asked.kind.__name__}`")
     parts = answer if isinstance(answer, list | tuple) else [answer]
     if any(part is ... for part in parts):
-        return say(f"Exercise {number} waits for {what}: put it in place of `...`.")
+        return say(f"Exercise {number} waits for {what}: put yours in place of `...`.")
     given = _read(answer, asked.kind)
     if given is None:
         name = type(answer).__name__
@@ -161,7 +161,7 @@ def _read(answer: Any, kind: type) -> Any:
 
 
 def guarded(function: Callable) -> Callable:
-    """Wrap a reader's function so that what it raises is reported as its error."""
+    """Wrap a reader's function, so that its errors are reported as the reader's."""
 
     @functools.wraps(function, updated=())
     def call(*args: Any) -> Any:

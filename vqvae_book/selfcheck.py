@@ -1,4 +1,4 @@
-"""Questions that readers answer in the page, without a kernel: ``questions/*.toml``."""
+"""Questions that readers answer on the page, without a kernel: ``questions/*.toml``."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def self_check(chapter: str, *names: str) -> HTML:
 
 
 def load(path: Path) -> dict[str, dict[str, Any]]:
-    """Read a file of questions; a fault raises, naming file, question and field."""
+    """Read questions; ``ValueError`` names the file, question and field of a fault."""
     try:
         questions = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
@@ -100,7 +100,7 @@ def _show(q: dict[str, Any]) -> str:
         said.append(("", "Wrong: any other number", q["other"]))
     else:
         said = [(i, step["text"], step["why"]) for i, step in enumerate(q["steps"])]
-        shown = said[2::3] + said[1::3] + said[::3]  # never right, alike in each build
+        shown = said[2::3] + said[1::3] + said[::3]  # never in order, always the same
         said.append(("", "All in this order", q["why"]))
     items = [f'<li data-key="{k}">{_html(text)}' for k, text, _ in shown]
     why = [f'<li>{_html(t)}<p data-key="{k}">{_html(w)}</p>' for k, t, w in said]

@@ -105,7 +105,7 @@ def seed_devices(seed: int, device: str | torch.device = "cpu") -> None:
 
 @contextmanager
 def seeded(seed: int, device: str | torch.device = "cpu") -> Iterator[None]:
-    """Seed random draws inside a ``with``; then restore the caller's generators."""
+    """Seed the CPU and ``device`` inside a ``with``; then restore their generators."""
     device = torch.device(device)
     mps = torch.mps.get_rng_state() if device.type == "mps" else None
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
@@ -148,7 +148,7 @@ def as_path(path: str | Path) -> Path:
 
 
 def atomic_write(path: str | Path, content: bytes | memoryview) -> None:
-    """Write all of a file or nothing; an ``OSError`` leaves an old one unchanged."""
+    """Write a whole file or nothing; on an ``OSError`` an existing one is unchanged."""
     path = as_path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

@@ -16,7 +16,7 @@ from .vae import GaussianLatent, LatentModel, VAEConfig, VQLatent, reparameteriz
 
 
 class AutoregressiveVAE(LatentModel):
-    """Encoder, Gaussian or VQ latent, and a :class:`PixelCNN` of black or white pixels.
+    """Encoder, Gaussian or VQ latent, and a :class:`PixelCNN` over binary pixels.
 
     p(x|z) = prod_i p(x_i | x_1, ..., x_{i-1}, z). The decoder can ignore z, so a
     Gaussian latent may collapse onto its prior. Both kinds of latent are passed to the
@@ -59,11 +59,11 @@ class AutoregressiveVAE(LatentModel):
         return features
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute each pixel's logits (B, 2, H, W), given earlier ones and one z."""
+        """Compute pixel logits (B, 2, H, W), given earlier pixels and one draw of z."""
         return self.decoder(x[:, 0].long(), self._condition(self.draw_latent(x), x))
 
     def distortion(self, x: Tensor, z: Tensor) -> dict[str, Tensor]:
-        """Compute -ln p(x|z) in nats, (B,), of the images x that z was drawn for."""
+        """Compute ``distortion``, -ln p(x|z) in nats (B,), for z drawn from q(z|x)."""
         nats = self.decoder.nats(x[:, 0].long(), self._condition(z, x))
         return {"distortion": nats.flatten(1).sum(1)}
 
@@ -98,8 +98,8 @@ class LatentPrior(GridPrior):
     """An autoregressive prior for Gaussian latents, with a mixture per position.
 
     It is trained on the moments that ``VAE.encode`` returns, with a new z ~ q(z|x) each
-    step. Under it the latent of an image costs KL(q(z|x) || p(z)) = E_q[ln q(z|x) - ln
-    p(z)]. K is the number of Gaussians in a mixture.
+    step. An image's latent then costs KL(q(z|x) || p(z)) = E_q[ln q(z|x) - ln p(z)]
+    nats. K is the number of Gaussians in a mixture.
     """
 
     def __init__(self, config: PriorConfig, latent_dim: int) -> None:
@@ -114,7 +114,7 @@ class LatentPrior(GridPrior):
         self.latent_dim = d
 
     def nats(self, z: Tensor, condition: Condition = None) -> Tensor:
-        """Compute -ln p of each position's d numbers given earlier ones: (B, H, W)."""
+        """Compute -ln p of z (B, d, H, W) by position given earlier ones: (B, H, W)."""
         return -self.mixture(self(z, condition)).log_prob(z.movedim(1, -1))
 
     def training_step(self, x: Tensor, labels: Condition = None) -> dict[str, Tensor]:

@@ -28,7 +28,7 @@ def write_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
 
 
 def read_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dict:
-    """Read a checkpoint: tensors and plain values. Code raises ``CheckpointError``."""
+    """Read a checkpoint; a damaged file, or code in it, raises ``CheckpointError``."""
     path = as_path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: check it, or save first.")

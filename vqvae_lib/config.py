@@ -15,7 +15,7 @@ INITS = ("data", "uniform")
 SCHEDULES = ("one_cycle", "constant")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 QUANTIZERS = ("vq", "fsq", "lfq", "residual", "grouped", "simvq")
-# Fields of VQVAEConfig that newer quantizers added, and which quantizers take each.
+# Fields of VQVAEConfig for newer quantizers, and which quantizers take each one.
 TAKEN_BY = {
     "estimator": ("vq", "residual", "grouped", "simvq"),
     "levels": ("fsq",),
@@ -50,7 +50,7 @@ class TrainConfig:
     A value out of range raises ``ValueError``. NumPy values become Python values.
     """
 
-    # 2e-2 has the lowest held-out error in short runs (benchmarks/quality.py).
+    # In short runs, 2e-2 has a slightly lower held-out error (benchmarks/quality.py).
     lr: float = 1e-2  # learning rate; its peak if the schedule is "one_cycle"
     schedule: Literal["one_cycle", "constant"] = "one_cycle"  # up and down once
     batch_size: int = 128  # images per step
@@ -97,7 +97,7 @@ class VQVAEConfig(TrainConfig):
     """All settings of a VQ-VAE run: those of :class:`TrainConfig`, and its own."""
 
     in_channels: int = 1  # image channels: 1 for MNIST, 3 for color
-    hidden_dim: int = 128  # width of the convolutions; even: outer layers have half
+    hidden_dim: int = 128  # width of the convolutions, even; outer layers have half
     num_embeddings: int = 512  # K, the number of codes
     embedding_dim: int = 64  # D, the length of a code
     commitment_cost: float = 0.25  # beta, the weight of ||z_e - sg[e]||^2

@@ -87,7 +87,7 @@ class BatchLoader:
 
     Args:
         dataset: an :class:`ImageDataset`; or ``TensorDataset(values, labels)``, whose
-            values, such as codes, are returned unchanged unless they are bytes.
+            values, such as codes, are returned unchanged; uint8 is divided by 255.
         shuffle: draw a new order each epoch, from ``seed``.
         drop_last: leave out the last batch if it is not full.
     """
@@ -154,10 +154,10 @@ def load_images(
 
     Args:
         name: ``"mnist"``, ``"fashion_mnist"``, ``"cifar10"`` or ``"glyphs"``.
-        train: the training set; else the test set.
+        train: whether to load the training set or the test set.
         root: folder of datasets; :func:`data_root` if not given.
-        stand_in: whether ``"glyphs"`` may replace MNIST if it is not available, with
-            a log message; yes unless the environment has ``VQVAE_STAND_IN=forbid``.
+        stand_in: whether ``"glyphs"`` may replace an MNIST that can't be downloaded,
+            with a log message; by default, yes unless ``VQVAE_STAND_IN=forbid`` is set.
 
     Raises:
         DataError: there is no data and no stand-in is allowed, or a file is damaged.

@@ -15,7 +15,7 @@ from torch import Tensor
 from ._util import all_reduce, at_least_float32, can_look, is_exporting, require
 from .metrics import count_codes
 
-# Vectors and codes per tile. Its scores take 4 MiB, which fit in a core's cache.
+# Vectors and codes per tile. Its scores take 4 MiB, which fits in a core's cache.
 TILE = (2048, 512)
 
 
@@ -27,7 +27,7 @@ def nearest_code(z: Tensor, codebook: Tensor) -> Tensor:
     nearest code has the largest z.e - ||e||^2 / 2. Scores are computed tile by tile.
 
     Args:
-        z: (N, D) vectors; on the CPU, any that is not finite raises ``ValueError``.
+        z: (N, D) vectors. On the CPU, non-finite vectors or codes raise ``ValueError``.
         codebook: (K, D) codes on the same device, K >= 1.
 
     Returns:

@@ -80,14 +80,14 @@ def mse(x: Tensor, x_recon: Tensor) -> float:
 
 
 def normalized_mse(error: float, variance: float) -> float:
-    """Return error / variance of pixels: 1 for a constant mean gray, 0 for no error."""
+    """Return error / pixel variance: 1 for the best constant gray, 0 for no error."""
     require(variance > 0, "variance", variance, "above 0; blank images have none")
     return error / variance
 
 
 @torch.no_grad()
 def collect_indices(model: Any, loader: Iterable[Any]) -> Tensor:
-    """Encode all batches x (B, C, H, W) of a loader, or all pairs (x, labels).
+    """Encode all batches of a loader: images x (B, C, H, W), or pairs (x, labels).
 
     Returns (N, h, w), or (N, h, w, n) with n codebooks: int64 on the CPU, in order.
     """

@@ -40,7 +40,7 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add to x (B, channels, h, w) what the block computes from it."""
+        """Return x (B, channels, h, w) plus what the convolutions make of it."""
         return x + self.net(x)
 
 
@@ -51,10 +51,10 @@ def residual_blocks(config: VQVAEConfig) -> list[nn.Module]:
 
 
 class Encoder(nn.Module):
-    """Two or three convolutions of stride 2, one of stride 1: (B, C, H, W) to z_e.
+    """Two or three convolutions of stride 2, residual blocks if any, one of stride 1.
 
-    ``z_e`` is (B, D, h, w), with h = H / s, w = W / s and s = ``config.downsampling``,
-    which is 4 or 8.
+    Images (B, C, H, W) become ``z_e`` (B, D, h, w), with h = H / s, w = W / s and
+    s = ``config.downsampling``, 4 or 8.
     """
 
     def __init__(self, config: VQVAEConfig) -> None:
@@ -77,7 +77,7 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Encode images (B, C, H, W) as ``z_e`` (B, D, h, w), unbounded."""
         # Channels last: convolutions run faster, and the D numbers of a position are
-        # adjacent, as the quantizer needs. Cloned: one channel's layout is ambiguous.
+        # adjacent for the quantizer. Clone: with one channel, the layout is ambiguous.
         return self.net(x.clone(memory_format=torch.channels_last))
 
 
@@ -110,7 +110,7 @@ class Decoder(nn.Module):
 
     @torch.no_grad()
     def initialize(self, x: Tensor, *, distributed: bool = False) -> None:
-        """Set the last bias, if it is still 0, so that decoding starts at the mean.
+        """Set the last bias, if it is still 0, so that decoding starts at x's mean.
 
         Without this, the first steps move all weights just to reach the mean. On dark
         images (B, C, H, W) that can switch off many ReLUs, and the decoder may stay

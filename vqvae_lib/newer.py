@@ -39,14 +39,14 @@ from .quantizer import (
 
 
 class RotationTrick(torch.autograd.Function):
-    """Backward through the rotation and scaling that take z_e to its code.
+    """Pass gradients through the rotation and scaling that take z_e to its code.
 
     Fifty et al. 2024, "Restructuring Vector Quantization with the Rotation Trick":
 
         z_q = s R z_e,   s = norm(e) / norm(z_e),   R = I - 2 w w^T + 2 u v^T,
 
     with v, u and w the directions of z_e, e and u + v. Since s and R are held
-    constant, the gradient g becomes s R^T g. Norms are at least 1e-6: near z_e = 0 the
+    constant, the gradient g becomes s R^T g. Divisors are >= 1e-6: near z_e = 0 the
     gradient is very large, and for e = 0 it is zero. Forward, the codes are exact; VQP
     computes s R z_e, which differs in the last bits.
     """
@@ -101,13 +101,13 @@ class SimVQ(_Quantizer):
             return F.linear(self.basis, self.weight)
 
     def freeze(self, frozen: bool = True) -> None:
-        """Keep codes and counts fixed even in training; checkpoints omit this."""
+        """Keep codes and counts fixed even in training; not saved in checkpoints."""
         self._frozen = frozen
         self.weight.requires_grad_(not frozen).grad = None
 
 
 class _Rounded(nn.Module):
-    """What FSQ and LFQ share: channels rounded to ``levels`` that never move.
+    """What FSQ and LFQ share: channels are rounded to fixed ``levels``.
 
     There is nothing to start, count or freeze. ``_level`` maps vectors to integers in
     [0, L), and ``_value`` maps these to codes. A trainer sets ``distributed``.
@@ -143,7 +143,7 @@ class _Rounded(nn.Module):
         return self._value(level, torch.float32).movedim(-1, 1)
 
     def initialize(self, z_e: Tensor) -> None:
-        """Only check ``z_e`` (B, D, ...): no code depends on data."""
+        """Check ``z_e`` (B, D, ...) and do nothing else: no code depends on data."""
         self._rows_of(z_e)
 
     def freeze(self, frozen: bool = True) -> None:
@@ -175,7 +175,7 @@ class FSQ(_Rounded):
 
     and rounding has derivative 1. The first channel is the lowest digit of the index.
     There is no codebook, and the loss is 0. This is VQP's version: the paper's listing
-    has tan in place of artanh, so 0 does not map to 0, and 1 - 0.001 for 1 + 0.001.
+    has tan in place of artanh, so 0 is not mapped to 0, and 1 - 0.001, not 1 + 0.001.
     ``levels`` are from 3 to 1000; D is their number and K their product.
     """
 
@@ -208,8 +208,8 @@ class LFQ(_Rounded):
         loss = beta mean (z_e - sg[z_q])^2 + lambda (E[H(p)] - H(E[p])),
         p(k | z_e) = softmax_k(-||z_e - e_k||^2 / tau),
 
-    with E over a batch's vectors and H in nats. The first entropy makes each choice
-    certain, the second spreads use over all codes. p is a product over channels, with
+    with E over a batch's vectors and H in nats. A low first entropy means certain
+    choices, a high second one use of all codes. p is a product over channels, with
     sigmoid(4 z_i / tau) for +1, so H(p) is a sum, and E[p] is the matrix product of two
     halves of the channels: exact, without an N x K matrix. In VQP the first channel is
     the highest bit, and H has log max(p, 1e-5). Arguments: D <= 24, beta, lambda, tau.
@@ -241,7 +241,7 @@ class LFQ(_Rounded):
             from torch.distributed.nn.functional import all_reduce  # with a gradient
 
             mean = all_reduce(mean) / processes()
-        tiny = torch.finfo(mean.dtype).tiny  # a probability of 0 has a gradient of 0
+        tiny = torch.finfo(mean.dtype).tiny  # 0 log 0 would be NaN
         return each, -(mean * mean.clamp(min=tiny).log()).sum()
 
     def _level(self, z: Tensor) -> Tensor:
@@ -284,7 +284,7 @@ class _Several(nn.Module):
         return all(part.frozen for part in self.parts)
 
     def freeze(self, frozen: bool = True) -> None:
-        """Keep all codebooks and counts fixed even in training; not in checkpoints."""
+        """Fix all codebooks and counts even in training; not saved in checkpoints."""
         for part in self.parts:
             part.freeze(frozen)
 

@@ -18,7 +18,7 @@ WEIGHTS = Path(__file__).parent / "weights"  # made by vqvae_book.pretrained
 
 
 def pretrained_names(kind: str = "") -> list[str]:
-    """Return the names of all models, or of one class, such as ``"VQVAE"``."""
+    """Return the names of all models, or of those of one class, such as ``"VQVAE"``."""
     return [name for name in _names() if kind in ("", about_pretrained(name)["class"])]
 
 

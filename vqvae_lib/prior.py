@@ -54,7 +54,7 @@ class PriorConfig(TrainConfig):
 
 
 class MaskedConv2d(nn.Conv2d):
-    """A convolution that sees only earlier positions; kind "B" also sees its own."""
+    """A convolution that sees only earlier positions, and its own if kind is "B"."""
 
     def __init__(
         self, channels: int, kernel_size: int, kind: Literal["A", "B"]
@@ -71,7 +71,7 @@ class MaskedConv2d(nn.Conv2d):
 
 
 class MaskedStack(nn.Module):
-    """The naive network: masked layers (van den Oord et al. 2016, "Pixel RNNs").
+    """The naive network: masked layers ("Pixel Recurrent Neural Networks", 2016).
 
     Blind spot: with kernel 3, positions farther right than up are never seen.
     """
@@ -94,7 +94,7 @@ class MaskedStack(nn.Module):
         return h
 
     def begin_row(self, rows: Tensor, condition: Condition = None) -> OfRow:
-        """Return a function of a row, given the rows above it."""
+        """Return a function from a row to its features, given the rows above it."""
         x = rows[:, :, :-1]
         return lambda row: self(torch.cat([x, row], 2), condition)[:, :, -1:]
 
@@ -268,7 +268,7 @@ class CodeEmbedding(nn.Embedding):
 
 
 class CodePrior(nn.Module):
-    """What priors over codes share: pricing and sampling, by ``forward`` and ``fill``.
+    """What priors over codes share: costs from ``forward`` and samples from ``fill``.
 
     ``stacked`` holds a grid's further axes: (depth,) if a position has several codes.
     """
@@ -277,11 +277,11 @@ class CodePrior(nn.Module):
     stacked: tuple[int, ...] = ()
 
     def nats(self, codes: Tensor, condition: Condition = None) -> Tensor:
-        """Compute -ln p of each code (B, H, W) given earlier codes, (B, H, W)."""
+        """Compute -ln p of each code given earlier codes, in the shape of ``codes``."""
         return F.cross_entropy(self(codes, condition), codes, reduction="none")
 
     def training_step(self, x: Tensor, labels: Condition = None) -> dict[str, Tensor]:
-        """Compute the cost of codes x (B, H, W), in nats and bits per code or image."""
+        """Compute the mean cost of codes x: nats per code, bits per code and image."""
         nats = self.nats(x, labels if self.takes_labels else None).mean()
         bits = nats / math.log(2)
         image = bits * x[0].numel()
@@ -307,9 +307,9 @@ class CodePrior(nn.Module):
     ) -> Tensor:
         """Draw the codes that are not given, in reading order, on the model's device.
 
-        A drawn code does not depend on given codes after it. So the draws are an exact
-        sample of p(rest | given) only if all given codes come first. ``given`` is bool,
-        (B, H, W) or (H, W); ``codes`` may be anything where it is False.
+        A drawn code does not depend on given codes after it. So draws are exact samples
+        of p(rest | given) only if all given codes come first. ``given`` is bool,
+        (B, H, W) or (H, W); where it is False, the value of ``codes`` does not matter.
         """
         generator = torch.Generator().manual_seed(int(seed))
 
@@ -347,7 +347,7 @@ def sampling_distribution(
 
     T = ``temperature`` > 0: 1 gives the model's own distribution, and near 0 the
     likeliest code takes all. Top-p keeps the fewest codes, likeliest first, that add up
-    to a probability of ``top_p`` in (0, 1]. The result is float64, on the CPU.
+    to ``top_p`` in (0, 1] or more, and rescales them. The result is float64, on CPU.
     """
     check_number("temperature", temperature, 0, ends="()")
     check_number("top_p", top_p, 0, 1, ends="(]")

@@ -30,7 +30,7 @@ from .config import INITS, VQVAEConfig
 from .lookup import kmeans, nearest_code
 from .metrics import as_codes, count_codes
 
-TRAINED = 1000  # updates assumed for a codebook saved without a count
+TRAINED = 1000  # updates assumed for a codebook set by hand or saved without a count
 
 
 class QuantizerOutput(NamedTuple):
@@ -78,7 +78,7 @@ class _Quantizer(nn.Module):
         seed: for the uniform codebook. Restarts and k-means use torch's generator.
 
     Attributes:
-        codebook: (K, D), parameter or buffer, float32 whatever the module is cast to.
+        codebook: (K, D), parameter or buffer; float32 or float64, whatever the casts.
         estimator: what passes the gradient to z_e: ``StraightThrough``, or another
             ``autograd.Function`` of z_e and z_q, such as ``newer.RotationTrick``.
         usage: (K,) running mean of how many vectors of a batch choose each code.
@@ -137,11 +137,11 @@ class _Quantizer(nn.Module):
         part of a batch causes one.
 
         Args:
-            z_e: (B, D, ...) floating point, any number of spatial dimensions;
-                empty or non-finite input raises, and leaves the codebook unchanged.
+            z_e: (B, D, ...) floating point, any number of spatial dimensions. Empty or
+                (on the CPU) non-finite input raises and leaves the codebook unchanged.
 
         Returns:
-            ``z_q`` (B, D, ...) float32, ``loss`` () and ``indices`` (B, ...).
+            ``z_q`` (B, D, ...), float32 or float64, ``loss`` (), ``indices`` (B, ...).
         """
         grid = self._rows_of(z_e)  # (B, *spatial, D)
         # Autocast off: distances in bfloat16 would pick wrong codes among close ones.
@@ -172,10 +172,10 @@ class _Quantizer(nn.Module):
 
     @torch.no_grad()
     def initialize(self, z_e: Tensor) -> None:
-        """Initialize the codebook from data, once: with k-means if ``init`` is "data".
+        """Run k-means on the first batch ``z_e`` (B, D, ...), if ``init`` is "data".
 
-        ``z_e`` (B, D, ...) is the first batch. A codebook that was set, loaded or
-        trained is kept.
+        A codebook that was set, loaded or trained is kept; one that was set by hand
+        gets its counts from the batch.
         """
         self._warned = True
         started = self.updates > 0 or (self.usage != 1).any()
@@ -200,7 +200,7 @@ class _Quantizer(nn.Module):
         return self._frozen or (parameter and not self.codebook.requires_grad)
 
     def freeze(self, frozen: bool = True) -> None:
-        """Keep codebook and counts fixed even in training; checkpoints omit this."""
+        """Keep codebook and counts fixed even in training; not saved in checkpoints."""
         self._frozen = frozen
         if isinstance(self.codebook, nn.Parameter):
             self.codebook.requires_grad_(not frozen)

@@ -35,8 +35,8 @@ def batches_from(loader: Batches, start: int, step: int, seed: int) -> Iterator[
 
     Passes are numbered across runs, by ``set_epoch`` if the loader has it. Before each
     pass torch's generator is seeded, so the order of a ``DataLoader(shuffle=True)``
-    depends on seed and pass. An iterator continues where it is; a stream without
-    length is read from its beginning.
+    depends on seed and pass. An iterator continues where it is; a stream without a
+    length is read from its beginning, and batches already used are skipped.
     """
     epoch, skip = 0, 0 if isinstance(loader, Iterator) else step - start
     with contextlib.suppress(TypeError):  # a stream has no length
@@ -59,7 +59,7 @@ def batches_from(loader: Batches, start: int, step: int, seed: int) -> Iterator[
 def on_device(
     batch: Any, device: torch.device, rank: int = 0, count: int = 1
 ) -> tuple[Tensor, Tensor]:
-    """Check a batch; move it, or share ``rank`` of ``count``, to a device."""
+    """Check a batch; move it, or part ``rank`` of ``count``, to a device."""
     pair = list(batch) if isinstance(batch, tuple | list) else [batch]
     if [isinstance(part, Tensor) for part in pair] != [True, True]:
         kinds = ", ".join(type(part).__name__ for part in pair)
@@ -123,7 +123,7 @@ def averaged(model: nn.Module, place: Any) -> DistributedDataParallel:
     if any(other != place for other in places):
         raise ValueError(f"processes are at {places}: load the same checkpoint in all.")
     for part in model.modules():
-        if hasattr(part, "distributed"):  # the quantizers
+        if hasattr(part, "distributed"):  # quantizers, a VAE
             part.distributed = True
     for value in model.state_dict().values():
         if isinstance(value, Tensor):

@@ -33,7 +33,7 @@ def draw_glyphs(
     generator = torch.Generator().manual_seed(check_int("seed", seed, 0))
     labels = torch.randint(len(characters), (count,), generator=generator)
     faces = torch.randint(templates.shape[1], (count,), generator=generator)
-    u = torch.rand(count, 6, generator=generator) * 2 - 1  # one for each of six numbers
+    u = torch.rand(count, 6, generator=generator) * 2 - 1
     angle, shear = 0.26 * u[:, 0], 0.25 * u[:, 1]  # radians; up to 15 degrees
     width = 1.15 + 0.25 * u[:, 2]  # of the output, in units of the glyph's box
     height = 1.15 + 0.15 * u[:, 3]

@@ -1,8 +1,8 @@
 """The training loop, which knows nothing about the model's internals.
 
-A window of steps is a transaction: after it, its numbers are recorded, the weights are
-checked, and a snapshot is taken and saved. If anything fails, the trainer goes back to
-the end of the last window.
+A window of steps is a transaction: after it, the weights are checked, its numbers are
+recorded, and a snapshot is taken. If anything fails, the trainer goes back to the end
+of the last window.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ class Trainer:
                     if running.in_any(stop, self.device, self.distributed):
                         break
                     if self.step != snapshot["step"]:
-                        raise ValueError("callback must not train the trainer itself.")
+                        raise ValueError("callback must not run training steps.")
         except BaseException as error:
             self.load_state_dict(snapshot)
             error.add_note(f"Back at step {self.step}; continue with resume(loader).")
@@ -254,7 +254,7 @@ class Trainer:
 
     @torch.no_grad()
     def evaluate(self, loader: Batches) -> dict[str, float]:
-        """Measure the model on a pass of ``loader``, in float32 and evaluation mode.
+        """Measure the model over a pass of ``loader``, in float32 and evaluation mode.
 
         Each image has the same weight; random draws are the same each time.
         """
@@ -290,7 +290,7 @@ class Trainer:
             setattr(self, name, int(state[name]))
 
     def save(self, path: str | Path) -> Path:
-        """Write all that is needed to continue, whole or not at all; rank 0 writes."""
+        """Write everything needed to continue, or no file at all; rank 0 writes."""
         if self.rank == 0:
             write_checkpoint(path, {"config": asdict(self.config), **self.state_dict()})
         if self.distributed:

@@ -47,7 +47,7 @@ class TransformerConfig(TrainConfig):
 
 
 class Block(nn.Module):
-    """Attention to earlier tokens, then two layers for each token; both add to x."""
+    """Attention to earlier tokens and its own, then two layers; both add to x."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()

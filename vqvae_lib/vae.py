@@ -82,7 +82,7 @@ class Projection(nn.Conv2d):
         self.side = side
 
     def forward(self, features: Tensor) -> Tensor:
-        """Project, outside of autocast."""
+        """Project ``features`` to (B, channels, h, w), outside autocast."""
         sides = tuple(features.shape[2:])
         fits = self.side is None or sides == (self.side, self.side)
         require(fits, "grid_side", self.side, f"the side of the images' grid, {sides}")
@@ -134,7 +134,7 @@ class VQLatent(nn.Module):
         return self.vq.assign(self.project(features))
 
     def forward(self, features: Tensor, pixels: int) -> LatentOutput:
-        """Take the nearest codes; the loss is the quantizer's."""
+        """Replace vectors by their nearest codes; the loss is the quantizer's."""
         z, loss, codes = self.vq(self.project(features))
         K = self.vq.num_embeddings
         rate = loss.new_full((), codes[0].numel() * math.log(K))
@@ -170,7 +170,7 @@ class LatentModel(nn.Module):
         return self.latent.encode(self.features(x))
 
     def draw_latent(self, x: Tensor) -> Tensor:
-        """Draw z ~ q(z|x) (B, d, h, w), or take codes; training moves a codebook."""
+        """Draw z ~ q(z|x) (B, d, h, w), or look up codes; training moves these."""
         return self.latent(self.features(x), x[0].numel()).z
 
     def distortion(self, x: Tensor, z: Tensor) -> dict[str, Tensor]:
@@ -233,7 +233,7 @@ class VAE(LatentModel):
         return self.decode(self.draw_latent(x))
 
     def decode(self, z: Tensor) -> Tensor:
-        """Draw images (B, C, H, W) in [0, 1] from latents (B, d, h, w)."""
+        """Decode latents (B, d, h, w) to mean images (B, C, H, W) in [0, 1]."""
         return self.decoder(self.from_latent(z))
 
     def distortion(self, x: Tensor, z: Tensor) -> dict[str, Tensor]:

@@ -48,11 +48,11 @@ def visualize_reconstruction(
 def visualize_codebook_usage(
     trainer: VQVAETrainer | VQVAE, loader: Iterable[tuple[Tensor, Tensor]]
 ) -> Figure:
-    """Show how often a trainer's or model's codes are used in a pass over a loader."""
+    """Show how often each code is used in a pass over a loader, all stages together."""
     import matplotlib.pyplot as plt
 
     model = getattr(trainer, "model", trainer)
-    size = len(model.vq.codebook)
+    size = model.vq.num_embeddings
     counts = usage_counts(collect_indices(model, loader), size).cpu()
     figure, axis = plt.subplots(figsize=(7, 2.8), layout="constrained")
     plt.close(figure)

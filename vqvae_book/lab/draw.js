@@ -83,7 +83,7 @@ export function mount(root, lab) {
       lab.open("write");
     })] : [];
   root.append(
-    element("p", { text: "Draw a digit, or take a test image. The codes follow as you draw, and so does what the decoder makes of them." }),
+    element("p", { text: "Draw a digit, or take a test image. The codes and the decoder's picture follow as you draw." }),
     radios("K, the number of codes", `${root.id}-K`, lab.choices, state.chosen, choose),
     element("div", { class: "squares" }, figure("draw here: mouse, finger, pen or keys", pad.canvas, "wide"), figure("its 49 codes: similar colors mean similar codes", grid.element, "codes"),
       figure("drawn from the codes alone", redrawn), figure("difference: orange too bright, blue too dark", difference)),

@@ -2,7 +2,7 @@
 import { logSoftmax } from "./tensor.js";
 import { element } from "./ui.js";
 
-// A station's module has mount(element, lab), which returns { show(), stop() }: it is shown, and all work is to end.
+// A station's module has mount(element, lab), which returns { show(), stop() }: they show it, and end all its work.
 const STATIONS = {
   draw: ["Draw and encode", () => import("./draw.js")],
   edit: ["Edit codes", () => import("./edit.js")],
@@ -32,7 +32,7 @@ class Lab {
   about = (choice) => this.listed.models[this.name(choice)];
   say = (text) => (this.spoken.textContent = text);
 
-  // What the thread answers; it is started, and a model fetched, when somebody first asks.
+  // Ask the thread. It starts at the first request, and a model is fetched when it is first needed.
   ask(method, ...given) {
     if (!this.worker) {
       this.worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
@@ -52,7 +52,7 @@ class Lab {
     });
   }
 
-  // A model that the reader trained, beside the shipped ones: what the page and what the thread has to know of it.
+  // A model that the reader trained, beside the shipped ones: what the page and the thread have to know about it.
   keep(name, about, tensors) {
     this.own.set(name, tensors);
     this.worker?.postMessage({ method: "keep", given: [name, tensors] });
@@ -73,7 +73,7 @@ class Lab {
     return { bits: bits[0] + shares[0] / Math.LN2 + Math.log2(10), classes: Array.from(shares, Math.exp) };
   }
 
-  // End all work: the thread goes if it is busy, and what waits for it is told.
+  // End all work: a busy thread is terminated, and its open requests get an error.
   stop(error = new Stopped()) {
     if (!this.waiting.size) return;
     this.worker.terminate();
@@ -83,7 +83,7 @@ class Lab {
     for (const [, failed] of waiting) failed(error);
   }
 
-  // A function of which one call runs at a time: of those that come meanwhile, the last runs next.
+  // A function that runs one call at a time: of the calls that arrive meanwhile, only the last one runs next.
   latest(act) {
     let busy = false, next = null;
     const run = async (...given) => {
@@ -99,7 +99,7 @@ class Lab {
     return run;
   }
 
-  // Do something that may be stopped, and name what goes wrong.
+  // Do something that may be stopped, and show what went wrong.
   async guard(act) {
     try {
       await act();

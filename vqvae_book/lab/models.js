@@ -77,7 +77,7 @@ export class VQVAE {
     return sigmoid(spread(relu(spread(h, [side, side], this.decoder[0])), [2 * side, 2 * side], this.decoder[1]));
   }
 
-  // What each code draws among its likes: the middle 8 x 8 pixels of a grid of 3 x 3.
+  // What each code draws among copies of itself: the middle 8 x 8 pixels of a grid of 3 x 3.
   patches() {
     this.drawn ??= Array.from({ length: this.K }, (_, k) => {
       const image = this.decode(Array(9).fill(k));
@@ -92,7 +92,7 @@ export class VQVAE {
     return this.nearest(a.map((value, i) => value + share * (b[i] - value)));
   }
 
-  // All codes, the most like a given one first.
+  // All codes, those most similar to a given one first.
   alike(code) {
     const distance = Array.from({ length: this.K }, (_, k) => {
       let sum = 0;
@@ -103,7 +103,7 @@ export class VQVAE {
   }
 }
 
-// The gated PixelCNN of vqvae_lib.prior. It keeps what it has computed of a grid: a new code costs its own position, and a
+// The gated PixelCNN of vqvae_lib.prior. It keeps what it has computed for a grid: a new code costs its own position, and a
 // new row one pass of the vertical stack.
 export class PixelCNN {
   constructor(tensors) {
@@ -194,7 +194,7 @@ export class PixelCNN {
   }
 }
 
-// Probabilities of logits at a temperature, cut by top-p, as vqvae_lib.prior.sampling_distribution.
+// Probabilities of logits at a temperature, cut by top-p, as in vqvae_lib.prior.sampling_distribution.
 export function distribution(logits, temperature = 1, topP = 1) {
   const p = logSoftmax(Float64Array.from(logits, (value) => value / temperature)).map(Math.exp);
   if (topP >= 1) return p;
@@ -208,7 +208,7 @@ export function distribution(logits, temperature = 1, topP = 1) {
   return kept.map((value) => value / sum);
 }
 
-// A number in [0, 1) that a seed and a place decide (mulberry32): a redrawn rest leaves what was before it alone.
+// A number in [0, 1) that a seed and a place decide (mulberry32): redrawing the rest leaves the codes before it alone.
 export function uniform(seed, place) {
   let t = (Math.imul(seed + 1, 0x9e3779b1) + Math.imul(place + 1, 0x6d2b79f5)) | 0;
   for (let round = 0; round < 2; round++) {

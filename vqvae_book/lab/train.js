@@ -181,7 +181,7 @@ export function colors(codebook, K, D) {
 }
 
 export const TROUBLE = { // what is wrong, in a sentence, and the section that explains it
-  finite: ["The loss is no longer a number.", "05_training", "what-goes-wrong-and-what-it-looks-like"],
+  finite: ["The loss is no longer a finite number.", "05_training", "what-goes-wrong-and-what-it-looks-like"],
   mean: ["The error is above that of the mean image, {}.", "04_encoder_decoder", "what-a-collapsed-model-looks-like"],
   codes: ["Fewer than a quarter of the codes are used.", "02_quantizer", "dead-codes-and-codebook-collapse"],
   worse: ["The error is more than 1.5 times its lowest value so far.", "05_training", "what-goes-wrong-and-what-it-looks-like"],
@@ -190,7 +190,7 @@ export const TROUBLE = { // what is wrong, in a sentence, and the section that e
 
 /**
  * Name what is wrong with a run, worst first, from its history of measures: [{step, normalized_mse, codes, z_length}].
- * Until the schedule's warm-up is over, at three tenths of the steps, only a number that is none is a sign of anything.
+ * Until the schedule's warm-up is over, at three tenths of the steps, only a value that is not finite counts as trouble.
  */
 export function troubles(history, { num_embeddings, steps, meanPicture }) {
   const last = history.at(-1);

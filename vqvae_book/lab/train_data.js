@@ -15,7 +15,7 @@ const DIGITS = [ // strokes, in the box from (-1, -1) to (1, 1)
   [[0.5, -0.3, 0, 0, -0.5, -0.4, -0.2, -1, 0.3, -1, 0.5, -0.5, 0.4, 0.4, 0, 1]],
 ];
 
-/** `count` digits of straight strokes, each turned, slanted, stretched and moved by chance: bytes. */
+/** `count` digits of straight strokes, each rotated, slanted, stretched and moved at random; as bytes. */
 export function glyphs(count, seed = 0) {
   const random = generator(seed), bytes = new Uint8Array(count * 784), spread = (a, b) => a + (b - a) * random();
   for (let n = 0; n < count; n++) {
@@ -48,7 +48,7 @@ function line(picture, [ax, ay], [bx, by], thick) {
 /** Glyphs to train and test on, the same each time. */
 export const glyphData = () => ({ train: glyphs(3744, 1), test: glyphs(TEST, 2) });
 
-/** MNIST from the site's sheet at `url`, or null where there is none. In a page alone: it decodes a picture. */
+/** MNIST from the site's sheet at `url`, or null where there is none. It works only in a page, since it decodes a picture. */
 export async function sheetData(url) {
   const answer = await fetch(url);
   if (!answer.ok) return null;

@@ -9,7 +9,7 @@ const INTEGERS = ["i", "j", "k", "bRow", "pb", "pc", "p0", "p1", "p2", "p3"];
 const VECTORS = ["x", "b0", "b1", "s00", "s01", "s10", "s11", "s20", "s21", "s30", "s31"];
 const NAMES = [...PARAMETERS, ...INTEGERS, ...VECTORS];
 
-const number = (n) => { // LEB128: seven bits a byte
+const number = (n) => { // LEB128: seven bits per byte
   const bytes = [];
   for (; n > 63; n >>>= 7) bytes.push((n & 127) | 128);
   return [...bytes, n];

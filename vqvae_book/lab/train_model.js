@@ -10,7 +10,7 @@ export class Memory {
     this.matmul = new WebAssembly.Instance(module, { page: { memory: this.memory } }).exports.matmul;
   }
 
-  /** What `build(take)` returns, where `take(n)` gives n zeros. It's called twice: the first time only counts. */
+  /** What `build(take)` returns, where `take(n)` gives n zeros. It's called twice; the first call only counts. */
   lay(build) {
     let floats = 0;
     build((n) => ((floats += n + (-n & 3)), new Float32Array(0)));

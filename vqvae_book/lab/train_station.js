@@ -59,7 +59,7 @@ function tiles(canvas, bytes, side, columns) {
   canvas.getContext("2d").putImageData(image, 0, 0);
 }
 
-/** The settings that an address carries: "#train?num_embeddings=32&…"; what it doesn't name is as at the start. */
+/** The settings that an address carries: "#train?num_embeddings=32&…"; settings it doesn't name keep their starting values. */
 export function settingsFrom(hash) {
   const given = new URLSearchParams(hash.split("?")[1] ?? ""), settings = {};
   for (const [name, [, choices]] of Object.entries(FIELDS)) {
@@ -73,7 +73,7 @@ export function settingsFrom(hash) {
 export const addressOf = (settings) =>
   `#train?${new URLSearchParams(Object.entries(settings).filter(([name, value]) => String(value) !== String(START[name])))}`;
 
-/** The station in `root`. Of `lab` it uses say(text), state.image and use(name, about, tensors), where they are. */
+/** The station in `root`. It uses say(text), state.image and use(name, about, tensors) of `lab`, if it has them. */
 export function mount(root, lab = {}) {
   const say = lab.say ?? ((text) => (spoken.textContent = text));
   const spoken = make("p", { class: "spoken", role: "status" }), said = make("p", { class: "said" });
@@ -89,8 +89,8 @@ export function mount(root, lab = {}) {
   const measure = make("select", { "aria-label": "Chart", on: { change: draw } }, ...Object.entries(MEASURES).map(([value, [text]]) => make("option", { value, text })));
   const chart = make("div"), shown = make("div", { class: "runs" });
   root.classList.add("vq-train");
-  root.append(make("style", { text: STYLE }), make("p", { text: "A small VQ-VAE is trained here, in your browser. Choose settings and press Train; up to four runs are shown side by side." }), form, make("div", { class: "controls" }, train, make("label", { text: "Chart" }, measure)), said, chart, shown,
-    make("p", { class: "hint", text: "Test error: the share of the variance that is lost; a constant gray has 1. Quantizer's terms: the two squared distances between vectors and codes, the second multiplied by β. " +
+  root.append(make("style", { text: STYLE }), make("p", { text: "Train a small VQ-VAE here, in your browser: choose settings and press Train. Up to four runs are shown side by side." }), form, make("div", { class: "controls" }, train, make("label", { text: "Chart" }, measure)), said, chart, shown,
+    make("p", { class: "hint", text: "Test error: the share of the variance that is lost; it is 1 for the best constant gray. Quantizer's terms: the mean squared distance between vectors and codes, times 1 + β under the gradient rule and times β under EMA. " +
       "Perplexity: how many equally frequent codes would have the same entropy. ‖z_e‖: the length of the encoder's vectors." }));
   if (!lab.say) root.append(spoken);
   const chosen = () => Object.fromEntries(Object.keys(FIELDS).map((name) => [name, Array.isArray(FIELDS[name][1]) ? Number(selects[name].value) : selects[name].value]));
@@ -100,7 +100,7 @@ export function mount(root, lab = {}) {
     history.replaceState(null, "", addressOf(chosen()));
   }
 
-  /** Pictures by name, fetched or drawn once. Where the site has no MNIST, glyphs take its place, and it says so. */
+  /** Pictures by name, fetched or drawn once. Where the site has no MNIST, glyphs take its place, and a message says so. */
   async function pictures(name) {
     if (name !== "glyphs") data.mnist ??= await sheetData(new URL("mnist.png", import.meta.url)).catch(() => null);
     if (name === "glyphs" || !data.mnist) data.glyphs ??= glyphData();

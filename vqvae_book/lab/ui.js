@@ -57,7 +57,7 @@ export function paintGray(canvas, pixels, width) {
   paint(canvas, pixels.length, (i) => Array(3).fill(255 * pixels[i]), width);
 }
 
-// What is too bright in orange, what is too dark in blue; from half of the range on, a color is full.
+// What is too bright in orange, what is too dark in blue; from half the range up, the color is full.
 export function paintDifference(canvas, pixels, truth) {
   paint(canvas, pixels.length, (i) => {
     const change = pixels[i] - truth[i], share = Math.min(1, 2 * Math.abs(change));
@@ -71,7 +71,7 @@ export function inkOn(color) {
   return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.18 ? "#000" : "#fff";
 }
 
-// A grid of 7 x 7 codes: one cell at a time is in the order of the tabulator, arrow keys go from cell to cell.
+// A grid of 7 x 7 codes: the tab key reaches one cell, and arrow keys go from cell to cell.
 export class CodeGrid {
   constructor(label, choose) {
     this.choose = choose;

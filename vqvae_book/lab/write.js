@@ -15,7 +15,7 @@ export function mount(root, lab) {
   const labels = Array.from({ length: 10 }, (_, label) => element("option", { value: label, text: label }));
   const label = element("select", { on: { change: () => set({ label: Number(label.value) }) } }, ...labels);
   const seed = element("input", { type: "number", min: 0, max: 999999, value: settings.seed, on: { change: () => set({ seed: Math.abs(Math.round(seed.value)) || 0 }) } });
-  const percent = (p) => (p < 0.0005 ? "< .1%" : `${(100 * p).toFixed(1)}%`);
+  const percent = (p) => (p < 0.0005 ? "< 0.1%" : `${(100 * p).toFixed(1)}%`);
   const place = (p) => `row ${Math.floor(p / SIDE) + 1}, column ${(p % SIDE) + 1}`;
 
   const guarded = (act) => () => lab.guard(act);
