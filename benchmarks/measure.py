@@ -98,8 +98,11 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def report(suite: str, rows: list[dict[str, Any]], device: str) -> None:
-    """Print rows as one table and write them, with the machine, where the book reads them, `vqvae_book/measured`."""
+def report(suite: str, rows: list[dict[str, Any]], device: str, ran: dict[str, Any] | None = None) -> None:
+    """Print rows as one table and write them, with the machine, where the book reads them, `vqvae_book/measured`.
+
+    ran: where the rows were measured, if not here and now.
+    """
     columns = list(dict.fromkeys(name for row in rows for name in row))
     cells = [[_text(row.get(name, "")) for name in columns] for row in rows]
     widths = [max(len(line[i]) for line in [columns, *cells]) for i in range(len(columns))]
@@ -107,7 +110,7 @@ def report(suite: str, rows: list[dict[str, Any]], device: str) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     MEASURED.mkdir(exist_ok=True)
     path = MEASURED / f"{suite}-{device}.json"
-    path.write_text(json.dumps({"suite": suite, "machine": machine(device), "rows": rows}, indent=1) + "\n")
+    path.write_text(json.dumps({"suite": suite, "machine": ran or machine(device), "rows": rows}, indent=1) + "\n")
     print(f"written to {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
 
 

@@ -190,6 +190,14 @@ def table(data: str, device: str) -> list[dict[str, Any]]:
     return rows + sooner(rows, device)
 
 
+def machines(data: str, device: str) -> dict[str, str]:
+    """Where and when the runs of a table were made: all that differs is named."""
+    ran = [line["machine"] for run, line in finished().items() if (run.data, run.device) == (data, device)]
+    found = {name: " and ".join(sorted({str(one[name]) for one in ran})) for name in ran[0]}
+    days = sorted(one["date"] for one in ran)
+    return found | {"date": " to ".join(dict.fromkeys((days[0], days[-1])))}
+
+
 def sooner(rows: list[dict[str, Any]], device: str) -> list[dict[str, Any]]:
     """Rows: how much sooner ours is as good as a peer after 1,404 steps.
 
@@ -239,7 +247,8 @@ def main() -> None:
                 file.write(json.dumps(line) + "\n")
             print(runs[0], line.get("failed") or f"MSE {line['mse']:.5f}, {line['seconds']:.0f} s", flush=True)
     name = "fair" if asked.data == "mnist" else f"fair-{asked.data}"
-    report(name, table(asked.data, asked.device), asked.device)
+    rows = table(asked.data, asked.device)
+    report(name, rows, asked.device, machines(asked.data, asked.device) if rows else None)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Speed and memory of the lookup, the quantizers and a whole training step, each against its peers; the prior alone.
+"""Speed and memory of the lookup, the quantizers and a whole training step, each against its peers.
 
-    python benchmarks/speed.py [--device cpu|cuda] [--only lookup|scaling|quantizer|step|prior|rivals|color]
+    python benchmarks/speed.py [--device cpu|cuda] [--only lookup|scaling|quantizer|step|rivals|color]
 
 No time is a target by itself: each row is a ratio of medians from one run, measured in turn.
 """
@@ -20,24 +20,19 @@ import peers
 import quality
 import torch
 from measure import interleaved, peak_bytes, report
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
 from vqvae_book.color import CIFAR, SHAPES, SONNET, TEN
 from vqvae_book.rivals import METHODS, settings
 from vqvae_lib import (
-    VQVAE,
     BatchLoader,
-    PixelCNN,
-    PriorConfig,
-    Trainer,
     VQVAEConfig,
     VQVAETrainer,
     best_device,
     create_dataloader,
     data_root,
     nearest_code,
-    sampling_distribution,
 )
 
 LOOKUPS = ((6272, 512), (6272, 8192), (50176, 1024), (100352, 65536))
@@ -197,85 +192,6 @@ def step(device: str) -> list[dict[str, Any]]:
     ]
 
 
-def prior(device: str) -> list[dict[str, Any]]:
-    """Rows: one step of a prior of 64 channels and 6 layers, and one batch of 64 samples, with the parts of both."""
-    K, count = 32, 5
-    codes = torch.randint(K, (64, 7, 7), device=device)
-    loader = BatchLoader(TensorDataset(codes, torch.zeros(64, dtype=torch.int64)), 64, device=device)
-
-    def contender(precision: str) -> tuple[Trainer, Callable[[], None]]:
-        config = PriorConfig(num_embeddings=K, layers=6, schedule="constant", precision=precision, device=device)
-        trainer = Trainer(PixelCNN(config), config)
-        return trainer, lambda: trainer.fit(loader, steps=count)
-
-    (trainer, train), (_, train_fp32) = contender("auto"), contender("float32")
-    model = trainer.model
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
-
-    def forward() -> torch.Tensor:
-        with torch.autocast(device, dtype=trainer.dtype, enabled=trainer.dtype is not None):
-            return model.training_step(codes)["total_loss"]
-
-    rows = torch.zeros(64, model.config.hidden_dim, 1, 7, device=device)
-    above = torch.zeros(64, model.config.hidden_dim, 7, 7, device=device)
-    logits = torch.randn(64, K)
-
-    @torch.no_grad()
-    def vertical() -> None:
-        for i in range(7):
-            model.stack.begin_row(above[:, :, : i + 1])
-
-    @torch.no_grad()
-    def both_stacks() -> None:
-        for i in range(7):
-            features = model.stack.begin_row(above[:, :, : i + 1])
-            for _ in range(7):
-                features(rows)
-
-    def draws() -> None:
-        for _ in range(49):
-            torch.multinomial(sampling_distribution(logits), 1)
-
-    @torch.no_grad()
-    def whole_passes() -> None:
-        for _ in range(49):
-            model(codes)
-
-    decoder = VQVAE(VQVAEConfig(num_embeddings=K, device=device)).to(device).eval()
-    times = interleaved(
-        {
-            "step": train,
-            "step, float32": train_fp32,
-            "forward": forward,
-            "forward and backward": lambda: forward().backward(),
-            "update of the weights": lambda: optimizer.step(),
-            "64 samples": lambda: model.sample(64, 7, 7),
-            "vertical stack": vertical,
-            "both stacks": both_stacks,
-            "drawing from the probabilities": draws,
-            "49 whole passes": whole_passes,
-            "decoding": lambda: decoder.decode(codes),
-        },
-        seconds=40,
-        device=device,
-    )
-    step, fp32, drawn = times["step"] / count, times["step, float32"] / count, times["64 samples"]
-    parts = [
-        ("training step, batch 64", step, step),
-        ("forward", times["forward"], step),
-        ("backward", times["forward and backward"] - times["forward"], step),
-        ("update of the weights", times["update of the weights"], step),
-        ("training step in float32", fp32, step),
-        ("batch of 64 samples", drawn, drawn),
-        ("vertical stack, once per row", times["vertical stack"], drawn),
-        ("horizontal stack, once per position", times["both stacks"] - times["vertical stack"], drawn),
-        ("drawing from the probabilities", times["drawing from the probabilities"], drawn),
-        ("49 whole passes in place of all this", times["49 whole passes"], drawn),
-        ("decoding the samples", times["decoding"], drawn),
-    ]
-    return [{"what": what, "ms": seconds * 1e3, "of the whole": seconds / whole} for what, seconds, whole in parts]
-
-
 def in_turn(configs: dict[str, VQVAEConfig], data: str, against: str) -> list[dict[str, Any]]:
     """Rows: one training step of each configuration, loading included, relative to that of one of them."""
     count, times = 5, {}
@@ -310,7 +226,7 @@ def endless(loader: DataLoader | BatchLoader) -> Iterator[Any]:
         yield from loader
 
 
-SUITES = {suite.__name__: suite for suite in (lookup, scaling, quantizer, step, prior, rivals, color)}
+SUITES = {suite.__name__: suite for suite in (lookup, scaling, quantizer, step, rivals, color)}
 
 
 def main() -> None:
