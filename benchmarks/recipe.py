@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from vqvae_lib import BatchLoader, ImageDataset, VQVAETrainer, learning_rate, seed_at
 
 RECIPES = {
-    "as it is": 1404, "muon .02": 1404, "beta2 .95": 1404, "batch 64": 2808, "peak at .2": 1404, "muon .005": 1404,
-    "beta2 .99": 1404, "peak at .1": 1404,
+    "as it is": 1404, "muon .02": 1404, "beta2 .95": 1404, "batch 64": 2808, "batch 32": 5616, "peak at .1": 1404,
+    "muon .005": 1404, "peak at .2": 1404, "beta2 .99": 1404,
 }  # fmt: skip
 TAILS = (0.1, 0.2)  # of the steps, over which weights are averaged
 
