@@ -108,11 +108,10 @@ def any_beta(errors_at: Mapping[int, Mapping[float, Seeds]]) -> Claim:
         "Results do not vary for β from 0.1 to 2.0.",
         "the paper, section 3.2, with the codebook loss. A contrary report: "
         "ritheshkumar95/pytorch-vqvae, where β = 0.25 diverged and β = 1 did not",
-        "in pairs of runs with the same K and seed, some β gives a higher error than "
-        "0.25, or a lower one, more often than chance explains",
-        f"with moving averages, against β = 0.25. p is the chance of a split "
-        f"this uneven; only p below {0.05 / len(betas):.2g} counts. See "
-        f"{_page('07_choosing')}.\n\n{table(rows).data}\n",
+        "in pairs of runs with moving averages and the same K and seed, some β gives a "
+        "higher error than 0.25, or a lower one, more often than chance explains",
+        f"against β = 0.25. p is the chance of a split this uneven; it counts below "
+        f"{0.05 / len(betas):.2g}. See {_page('07_choosing')}.\n\n{table(rows).data}\n",
         either(bool(differ), told, "holds: these pairs show no difference"),
     )
 
