@@ -127,7 +127,7 @@ def near_and_far(distance: Tensor, change: Tensor, noise: float) -> Figure:
     ]
     axis.plot(*medians, "s-", color=ORANGE, markersize=5, label="median of a twelfth")
     draw.level(axis, noise, "reconstruction error in the same pixels")
-    x, y = "distance of the two codes", "mean squared change of a pixel"
+    x, y = "distance between the two codes", "mean squared change of a pixel"
     least = float(change.quantile(0.02))  # the least 2% would take half the axis
     draw.label(axis, x, y, yscale="log", ylim=(max(1e-9, least), None))
     draw.legend(axis, loc="lower right")

@@ -256,7 +256,7 @@ def shares(counts: Tensor) -> Tensor:
 
 def all_alike(axis: Axes, size: int) -> None:
     """Draw the level at which all K = size codes would be used equally."""
-    level(axis, 100 / size, f"all alike: {100 / size:.2g}%", ORANGE)
+    level(axis, 100 / size, f"equal use: {100 / size:.2g}%", ORANGE)
 
 
 def bar_panels(panels: Mapping[str, Values], *, x: str, y: str, width=1.0) -> Figure:
