@@ -151,7 +151,8 @@ def test_a_change_executes_those_notebooks_that_depend_on_it(house, file, execut
 def test_prose_reaches_the_page_without_an_execution_and_code_does_not(house, monkeypatch):
     monkeypatch.setattr(build, "ROOT", house)
     source, copy = house / "chapters" / "one.ipynb", house / "executed" / "chapters" / "one.ipynb"
-    for path, words, outputs in ((source, "new", []), (copy, "old", [new_output("stream", text="2")])):
+    new = f"new\n\n{build.TIMES}\n\n## After the times"
+    for path, words, outputs in ((source, new, []), (copy, "old", [new_output("stream", text="2")])):
         path.parent.mkdir(parents=True)
         page = notebook(new_code_cell("1 + 1"), new_markdown_cell(words))
         page.cells[2].outputs, page.metadata.execution = outputs, {"seconds": 1.0}
@@ -159,7 +160,9 @@ def test_prose_reaches_the_page_without_an_execution_and_code_does_not(house, mo
     assert build.key(source, house) == build.key(copy, house)
     build.finish(house / "executed")
     page = notebooks.read(copy)
-    assert (page.cells[3].source, page.cells[2].outputs[0].text) == ("new", "2")
+    before, after = page.cells[3].source.split(build.TIMES)
+    assert (before, page.cells[2].outputs[0].text) == ("new\n\n", "2")
+    assert "| one | 1 |" in after and after.endswith("## After the times")  # each time, and what the source has there
     stamp = copy.stat().st_mtime_ns
     build.finish(house / "executed")
     assert copy.stat().st_mtime_ns == stamp  # nothing is new to Sphinx
