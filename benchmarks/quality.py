@@ -170,12 +170,11 @@ def learned_bits(trainer: Trainer, train: ImageDataset, judged: ImageDataset) ->
     return learned.evaluate(create_code_loader(config, model, judged, train=False))["bits_per_image"]
 
 
-def table(data: str, device: str) -> list[dict[str, Any]]:
+def table(done: dict[Run, dict[str, Any]], device: str) -> list[dict[str, Any]]:
     """Rows: every setting of every suite with its options, over its seeds; then what comes sooner."""
     groups: dict[Run, list[dict[str, Any]]] = {}
-    for run, line in finished().items():
-        if (run.data, run.device) == (data, device):
-            groups.setdefault(run._replace(seed=0), []).append(line)
+    for run, line in done.items():
+        groups.setdefault(run._replace(seed=0), []).append(line)
     rows = []
     for run, lines in sorted(groups.items(), key=lambda item: (SUITES.index(item[0].suite), item[0].steps)):
         sound = [line for line in lines if not failed(line)]  # a run that failed is in no mean
@@ -190,9 +189,9 @@ def table(data: str, device: str) -> list[dict[str, Any]]:
     return rows + sooner(rows, device)
 
 
-def machines(data: str, device: str) -> dict[str, str]:
+def machines(done: dict[Run, dict[str, Any]]) -> dict[str, str]:
     """Where and when the runs of a table were made: all that differs is named."""
-    ran = [line["machine"] for run, line in finished().items() if (run.data, run.device) == (data, device)]
+    ran = [line["machine"] for line in done.values()]
     found = {name: " and ".join(sorted({str(one[name]) for one in ran})) for name in ran[0]}
     days = sorted(one["date"] for one in ran)
     return found | {"date": " to ".join(dict.fromkeys((days[0], days[-1])))}
@@ -247,8 +246,8 @@ def main() -> None:
                 file.write(json.dumps(line) + "\n")
             print(runs[0], line.get("failed") or f"MSE {line['mse']:.5f}, {line['seconds']:.0f} s", flush=True)
     name = "fair" if asked.data == "mnist" else f"fair-{asked.data}"
-    rows = table(asked.data, asked.device)
-    report(name, rows, asked.device, machines(asked.data, asked.device) if rows else None)
+    done = {run: line for run, line in finished().items() if (run.data, run.device) == (asked.data, asked.device)}
+    report(name, table(done, asked.device), asked.device, machines(done) if done else None)
 
 
 if __name__ == "__main__":
