@@ -165,10 +165,10 @@ def finish(book: Path) -> None:
         if source.exists():
             executed = iter(code_cells(page))
             page.cells = [next(executed, cell) if cell.cell_type == "code" else cell for cell in read(source).cells]
+            for cell in page.cells:
+                if cell.cell_type == "markdown":
+                    cell.source = cell.source.replace(TIMES, "\n".join(rows))
         for cell in page.cells:
-            text, place, rest = cell.source.partition(TIMES)
-            if place and cell.cell_type == "markdown" and source.exists():  # which holds no times of an earlier build
-                cell.source = text + "\n".join(rows) + rest
             outputs, tags = cell.get("outputs", ()), cell.metadata.get("tags", ())
             if outputs and all(output.get("data", {}).keys() == WORDED for output in outputs) and "hide-input" in tags:
                 cell.metadata.tags = [tag.replace("hide-input", "remove-input") for tag in tags]
