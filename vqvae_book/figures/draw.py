@@ -167,16 +167,15 @@ def tradeoff(
     x: str,
     y: str,
     named: Names = (),
-    below: Names = (),
     levels: Levels = None,
     sizes: Sequence[int] = (),
     **settings,
 ) -> Figure:
     """Draw lines through means over seeds, with thin bars for the seeds' range.
 
-    lines: name -> setting -> (x values, y values), one per seed. named, below: lines
-    whose settings are written above or below their points. levels: name -> height, to
-    compare with. sizes: powers of two, if x holds them. settings: as in `Axes.set`.
+    lines: name -> setting -> (x values, y values), one per seed. named: lines whose
+    settings are written beside their points. levels: name -> height, to compare with.
+    sizes: powers of two, if x holds them. settings: as in `Axes.set`.
     """
     figure, [[axis]] = canvas(height=3.8)
     for i, (name, points) in enumerate(lines.items()):
@@ -189,8 +188,8 @@ def tradeoff(
         bars = {"xerr": xerr, "yerr": yerr, "ecolor": INK, "elinewidth": 1.4}
         axis.errorbar(*means.T, label=name, **bars, **look)
         for setting, point in zip(points, means, strict=True):
-            if name in (*named, *below):
-                beside(axis, setting, point, (5, -12 if name in below else 5))
+            if name in named:
+                beside(axis, setting, point)
     for name, height in (levels or {}).items():
         level(axis, height, name)
     settings = {"yscale": "log", **settings}
