@@ -138,6 +138,8 @@ def test_bits_are_compared_at_equal_error_seed_by_seed():
     # 7. The errors 1, below both codebooks', and e^9, above all VAEs', are in common for no two seeds.
     assert [rate for rate, _ in rows] == [10 - 5 / 8, 10]
     assert rows[0][1] == pytest.approx([20 - 10 + 5 / 8, 6 - 10 + 5 / 8]) and rows[1][1] == pytest.approx([15, -3])
+    # The line at e^5 has 7.5 bits; errors that it does not reach are left out.
+    assert evidence.beyond([study(0, e**5, 9.5), study(1, e**5, 7), study(0, e**10, 3)], vq) == pytest.approx([2, -0.5])
 
 
 def test_bits_per_dimension_are_compared_where_each_model_is_best():

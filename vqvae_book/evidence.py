@@ -98,6 +98,12 @@ def _bits(study: Result, theirs: Groups) -> float:
     return float(np.interp(place, np.log(xs), ys, left=math.nan, right=math.nan))
 
 
+def beyond(studies: Sequence[Result], line: Groups) -> list[float]:
+    """Return each study's bits under a prior minus a line's at its error, if finite."""
+    found = [study.numbers["prior bits"] - _bits(study, line) for study in studies]
+    return [bits for bits in found if math.isfinite(bits)]
+
+
 def per_dimension(study: Result, price: str, pixels: int = 784) -> float:
     """Return bits per dimension of ``price``, by (9.7)."""
     gaussian = math.log2(2 * math.pi * math.e * study.numbers["MSE"]) / 2

@@ -11,16 +11,7 @@ from torch import Tensor
 from vqvae_lib.metrics import active_codes, perplexity
 
 from . import draw
-from .style import (
-    BLUE,
-    FRAME,
-    HEAT,
-    INK,
-    ORANGE,
-    PAPER,
-    WIDTH,
-    canvas,
-)
+from .style import BLUE, FRAME, HEAT, INK, ORANGE, PAPER, WIDTH, canvas
 
 LUMINANCE = torch.tensor([0.2126, 0.7152, 0.0722])  # red, green and blue, to the eye
 

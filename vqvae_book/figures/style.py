@@ -17,9 +17,9 @@ from PIL import Image
 INK, GRAY, PAPER = "#1f2933", "#8792a0", "#fcfcfa"
 # Apart in lightness as well as in hue: for the color-blind, and in print.
 BLUE, ORANGE, GREEN, PURPLE = "#2f6db5", "#d9731a", "#2a8c6a", "#8a5aa8"
-COLORS = (BLUE, ORANGE, GREEN, PURPLE, INK, GRAY)
+COLORS = (BLUE, ORANGE, GREEN, PURPLE, INK, GRAY, "#8c2f39")
 # So that no line is told apart by color alone.
-MARKERS, STYLES = ("o", "s", "^", "D", "v", "x"), ("-", "--", "-.", ":", "-", "--")
+MARKERS, STYLES = ("o", "s", "^", "D", "v", "x", "P"), ("-", "--", "-.", ":") * 2
 HEATS = ["#f4f1e8", "#e8b56a", ORANGE, "#8c3f3a", INK]
 HEAT = LinearSegmentedColormap.from_list("book", HEATS)
 WIDTH = 7.2  # inches, the width of the text
