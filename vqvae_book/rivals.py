@@ -29,7 +29,7 @@ from .studies import DRAWN, SEEDS, SHOWN, Experiment, Parts, Steps, in_parts
 
 BITS = (6, 10, 14)  # per position, nominal; of 14 no prior is fitted
 SEARCHED = (6, 10)  # all above 6 take the settings of 10
-BETWEEN = 8  # of plain codebooks alone: one more point of the line to beat
+BETWEEN = (8, 9)  # of plain codebooks alone: more points of the line to beat
 SEARCH_SEED = 100
 RATES = (5e-3, 1e-2, 2e-2)
 STEADY = 4  # settings, those of the first two rates: training can fail with the third
@@ -101,7 +101,7 @@ def rivals() -> dict[str, Experiment]:
     for bits, method in itertools.product(SEARCHED, METHODS):
         given = {"method": method, "bits": bits, "steps": 468, "seed": SEARCH_SEED}
         add(f"search-{method}-b{bits:02d}", search, **given)
-    sizes = [*itertools.product(BITS, METHODS), (BETWEEN, "vq")]
+    sizes = [*itertools.product(BITS, METHODS), *((bits, "vq") for bits in BETWEEN)]
     for seed, (bits, method) in itertools.product(SEEDS, sizes):
         if (fields := best(method, bits)) is None:
             continue
