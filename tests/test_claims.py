@@ -80,7 +80,7 @@ TURNS = {
         (({6: HIGH}, {6: LOW}, {6: [0.5]}), "holds", ({6: LOW}, {6: LOW}, {6: [0.5]}), "does not hold"),
         (
             ({6: HIGH, 9: LOW}, {6: LOW, 9: LOW}, {6: [0.5]}),
-            "depends on the number of codes: lower with 2^6 codes and a tie with 2^9",
+            "depends on the number of codes: lower with 64 codes and a tie with 512",
             ({6: HIGH, 9: HIGH}, {6: LOW, 9: LOW}, {6: [0.5]}),
             "holds",
         ),

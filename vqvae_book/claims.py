@@ -366,7 +366,7 @@ def stages_cost_a_prior_more(
     found = [lead == "higher" for lead in leads.values()]
     some = f"depends on the number of codes: {_at(leads)}"
     bits = "; ".join(
-        f"with 2^{size} codes {ranged(stages[size], '{:.0f}')} against "
+        f"with {2**size:,} codes {ranged(stages[size], '{:.0f}')} against "
         f"{ranged(one[size], '{:.0f}')}"
         for size in leads
     )
@@ -388,7 +388,7 @@ def _by_size(these: Mapping[int, Seeds], those: Mapping[int, Seeds]) -> dict[int
 
 
 def _at(leads: Mapping[int, str]) -> str:
-    return listed([f"{lead} with 2^{size} codes" for size, lead in leads.items()])
+    return listed([f"{lead} with {2**size:,} codes" for size, lead in leads.items()])
 
 
 def _by_first(columns: Mapping[str, Mapping[str, Seeds]], form: str) -> str:
