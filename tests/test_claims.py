@@ -72,10 +72,6 @@ TURNS = {
         ),
         ((*({"a": USED},) * 2, {"a": False}), "not decided; not decided", (*({"a": USED},) * 2, REST), "does not"),
     ],
-    "grids_win_with_many_codes": [
-        (({6: LOW, 14: HIGH}, {6: HIGH, 14: LOW}), "holds", ({6: HIGH, 14: LOW}, {6: LOW, 14: HIGH}), "does not hold"),
-        (({6: LOW, 14: HIGH}, {6: LOW, 14: LOW}), "not decided", ({6: HIGH, 14: LOW}, {6: LOW, 14: LOW}), "does not"),
-    ],
     "rotation_helps": [
         (({6: HIGH}, {6: LOW}, {6: [0.5]}), "holds", ({6: LOW}, {6: LOW}, {6: [0.5]}), "does not hold"),
         (
@@ -84,11 +80,6 @@ TURNS = {
             ({6: HIGH, 9: HIGH}, {6: LOW, 9: LOW}, {6: [0.5]}),
             "holds",
         ),
-    ],
-    "one_matrix_keeps_codes": [((9, [0.96, 1], [0.1]), "holds", (9, [0.95, 1], [0.1]), "does not hold")],
-    "stages_cost_a_prior_more": [
-        (({6: LOW}, {6: HIGH}), "holds", ({6: LOW}, {6: LOW}), "does not hold"),
-        (({6: LOW, 9: LOW}, {6: HIGH, 9: LOW}), "depends on", ({6: LOW, 9: LOW}, {6: HIGH, 9: HIGH}), "holds"),
     ],
 }
 

@@ -63,11 +63,23 @@ def test_a_rival_from_its_search_to_its_samples(small, monkeypatch, tmp_path, me
     assert rivals.best(method, 6) == rivals.settings(method, 6)[2] and rivals.best(method, 10) is None
     monkeypatch.setattr(rivals, "best", lambda method, bits: rivals.settings(method, 6)[0] if bits < 14 else None)
     known = rivals.rivals()
-    for kind in (method, f"transformer-{method}"):
-        study = known[f"rival-{kind}-b{10 if kind != method else 6:02d}-seed0"]
-        numbers = study.make.func(**study.make.keywords | {"steps": {"model": 1, "prior": 1}})["numbers"]
-        assert json.dumps(numbers, allow_nan=False) and numbers["prior bits"] > 0
-        assert numbers.get("entropy bits", 0) <= numbers.get("nominal bits", 0) == (49 * 6 if kind == method else 0)
+    steps = {"steps": {"model": 1, "prior": 1}}
+    study = known[f"rival-{method}-b06-seed0"]
+    numbers = study.make.func(**study.make.keywords | steps)["numbers"]
+    assert json.dumps(numbers, allow_nan=False) and numbers["prior bits"] > 0
+    assert numbers["entropy bits"] <= numbers["nominal bits"] == 49 * 6
+    # The rate of each prior comes from a search on the plain codes.
+    study = known["rival-rates-vq-b10-seed0"]
+    made = study.make.func(**study.make.keywords | steps)
+    assert [len(bits) for bits in made["numbers"]["bits of each"].values()] == [3, 3]
+    made["numbers"]["bits of each"] = {"PixelCNN": [3, 1, 2], "transformer": [1, 2, 3]}
+    Result("rival-rates-vq-b10-seed0", study.settings, provenance={}, **made).write(tmp_path)
+    study = rivals.rivals()[f"rival-priors-{method}-b10-seed0"]
+    assert study.settings["rates"] == {"PixelCNN": 4e-3, "transformer": 1e-3}
+    made = study.make.func(**study.make.keywords | steps)
+    assert json.dumps(made["numbers"], allow_nan=False)
+    for name in rivals.PRIORS:
+        assert made["numbers"][f"{name}, prior bits"] > 0 and made["pictures"][name].shape == (12, 1, 28, 28)
 
 
 @pytest.mark.parametrize("kind", ["sonnet", "field", "grid4-stages", "fashion-b4", "prior", "classes"])

@@ -304,25 +304,6 @@ def latent_collapses(
     )
 
 
-def grids_win_with_many_codes(
-    codebook: Mapping[int, Seeds], grid: Mapping[int, Seeds]
-) -> Claim:
-    """Judge by errors at equal bits per position: bits -> one error per seed."""
-    leads = _by_size(grid, codebook)
-    few, many = leads[min(leads)], leads[max(leads)]
-    turned = few == "lower" or many == "higher"
-    holds = (few, many) == ("higher", "lower")
-    return Claim(
-        "A grid that never moves (FSQ) loses to a codebook with few codes, and wins "
-        "with many.",
-        "Mentzer and others, 2023, arXiv:2309.15505; there the codebook has neither "
-        "a start from data nor restarts",
-        "its error is lower with the fewest codes, or higher with the most",
-        f"error of FSQ against that of a codebook with both: {_at(leads)}.",
-        verdict(True if holds else False if turned else None),
-    )
-
-
 def rotation_helps(
     plain: Mapping[int, Seeds], rotated: Mapping[int, Seeds], used: Mapping[int, Seeds]
 ) -> Claim:
@@ -339,44 +320,6 @@ def rotation_helps(
         f"error with the trick, tuned separately: {_at(leads)}. Without "
         f"it {ranged(idle, '{:.0f}%')} of the codes are in use.",
         either(all(helped), verdict(True), either(any(helped), some, verdict(False))),
-    )
-
-
-def one_matrix_keeps_codes(codes: int, moved: Seeds, plain: Seeds) -> Claim:
-    """Judge by the shares of codes in use in the largest codebook, one per seed."""
-    shares = [[100 * share for share in shares] for shares in (moved, plain)]
-    words = "smaller than", "larger than", "about as large as"
-    return Claim(
-        "One matrix that moves all codes (SimVQ) keeps a large codebook in use.",
-        "Zhu and others, 2024, arXiv:2411.02038; its README reports 100% of 65,536 "
-        "codes, where VQGAN uses 1.4%",
-        "5% of the codes or more are unused in some seed",
-        f"of {codes:,} codes, {ranged(shares[0], '{:.0f}%')} are in use. That is "
-        f"{compared(*shares, *words)} the share of a codebook that starts on data and "
-        f"is restarted: {ranged(shares[1], '{:.0f}%')}.",
-        verdict(below(95, shares[0])),
-    )
-
-
-def stages_cost_a_prior_more(
-    one: Mapping[int, Seeds], stages: Mapping[int, Seeds]
-) -> Claim:
-    """Judge by bits under a learned prior, at equal nominal bits, by size."""
-    leads = _by_size(stages, one)
-    found = [lead == "higher" for lead in leads.values()]
-    some = f"depends on the number of codes: {_at(leads)}"
-    bits = "; ".join(
-        f"with {2**size:,} codes {ranged(stages[size], '{:.0f}')} against "
-        f"{ranged(one[size], '{:.0f}')}"
-        for size in leads
-    )
-    return Claim(
-        "Codes of two stages cost a learned prior more than one code of as many bits.",
-        "an expectation of ours: the stages of a position depend on each other, and a "
-        "small prior has to find out how",
-        "at none of the sizes do they take more bits per image",
-        f"bits per image under a PixelCNN: {bits}.",
-        either(all(found), verdict(True), either(any(found), some, verdict(False))),
     )
 
 

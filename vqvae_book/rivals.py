@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from vqvae_lib.config import VQVAEConfig
-from vqvae_lib.data import BatchLoader, create_dataloader
+from vqvae_lib.data import BatchLoader, ImageDataset, create_dataloader
 from vqvae_lib.metrics import collect_indices, rate, usage_counts
 from vqvae_lib.model import VQVAE
-from vqvae_lib.prior import PixelCNN, PriorConfig
+from vqvae_lib.prior import PixelCNN, PriorConfig, create_code_loader
 from vqvae_lib.trainer import Trainer, TrainingError
 from vqvae_lib.transformer import TransformerConfig, TransformerPrior
 from vqvae_lib.vqvae_trainer import VQVAETrainer
@@ -52,7 +52,9 @@ METHODS: dict[str, tuple[dict[str, Any], tuple[dict[str, Any], ...]]] = {
     ),
     "grouped": ({"quantizer": "grouped", "num_codebooks": 2}, BETAS),
 }
-TRANSFORMED = {"vq": SEEDS, "fsq": SEEDS[:1], "residual": SEEDS[:1]}  # and seeds
+# Prior -> learning rates; and method -> seeds of the codes that they learn.
+PRIORS = {"PixelCNN": (2e-3, 4e-3, 8e-3), "transformer": (1e-3, 2e-3, 4e-3)}
+LEARNED = {"vq": SEEDS, "fsq": SEEDS[:1], "residual": SEEDS[:1]}
 
 
 def settings(method: str, bits: int) -> list[dict[str, Any]]:
@@ -109,8 +111,13 @@ def rivals() -> dict[str, Experiment]:
         add(f"{method}-b{bits:02d}", rival, **given)
         if (method, bits) == ("vq", 10):  # with the rate that is not steady
             add("fast-vq-b10", rival, **given | {"fields": settings(method, bits)[-1]})
-        if bits == 10 and seed in TRANSFORMED.get(method, ()):
-            add(f"transformer-{method}-b{bits:02d}", transformer, **given)
+        if bits == 10 and seed in LEARNED.get(method, ()):
+            rates = best_rates()
+            if rates:
+                add(f"priors-{method}-b10", priors, **given, rates=rates)
+            elif method == "vq" and seed == 0:
+                given["steps"] = {"model": 1404, "prior": 468}
+                add("rates-vq-b10", search_rates, **given)
     return found
 
 
@@ -119,16 +126,25 @@ def config_of(fields: dict[str, Any], seed: int) -> VQVAEConfig:
     return VQVAEConfig(seed=seed, device="cpu", **fields)
 
 
+def held_out(train: ImageDataset) -> tuple[ImageDataset, ImageDataset]:
+    """Split training images into those to train on and those to choose by."""
+    kept = len(train) * 5 // 6
+    return train.subset(slice(0, kept)), train.subset(slice(kept, None))
+
+
+def test_error(trainer: VQVAETrainer) -> float:
+    """Return the error on the test images."""
+    return trainer.evaluate(BatchLoader(studies.data()[1], 500))["recon_loss"]
+
+
 def search(method: str, bits: int, steps: int, seed: int) -> Parts:
     """Train each of six settings on part of the training images, judge on the rest."""
-    train, errors = studies.data()[0], []
-    kept = len(train) * 5 // 6
-    parts = train.subset(slice(0, kept)), train.subset(slice(kept, None))
+    (kept, rest), errors = held_out(studies.data()[0]), []
     for fields in settings(method, bits):
         config = config_of(fields, seed)
         trainer = VQVAETrainer(config)
-        fit = create_dataloader(config, dataset=parts[0])
-        judge = create_dataloader(config, dataset=parts[1], train=False)
+        fit = create_dataloader(config, dataset=kept)
+        judge = create_dataloader(config, dataset=rest, train=False)
         try:
             trainer.fit(fit, steps=steps)
             errors.append(trainer.evaluate(judge)["recon_loss"])
@@ -175,7 +191,7 @@ def rival(fields: dict[str, Any], steps: Steps, seed: int) -> Parts:
     books = codes.unbind(-1) if n > 1 else [codes]
     counts = [usage_counts(book, K) for book in books]
     numbers: dict[str, Any] = {
-        "MSE": trainer.evaluate(BatchLoader(test, 500))["recon_loss"],
+        "MSE": test_error(trainer),
         "active": sum(int((count > 0).sum()) for count in counts) / (n * K),
         "nominal bits": sum(rate(count, 49).nominal for count in counts),
         "entropy bits": sum(rate(count, 49).entropy for count in counts),
@@ -184,28 +200,68 @@ def rival(fields: dict[str, Any], steps: Steps, seed: int) -> Parts:
         return studies.parts(numbers)
     prior = PriorConfig(num_embeddings=n * K, layers=6, seed=seed, device="cpu")
     net = studies.trained(PixelCNN(prior), prior, model, steps)
-    z = net.model.sample(DRAWN, 7, 7 * n, seed=seed)
-    return judged(numbers, net, model, in_parts(model.decode, z))
-
-
-def transformer(fields: dict[str, Any], steps: Steps, seed: int) -> Parts:
-    """Price and sample the codes of one method under a transformer."""
-    n = fields.get("num_codebooks", 1)
-    model = studies.autoencoder(config_of(fields, seed), steps["model"]).model
-    config = TransformerConfig(
-        num_embeddings=fields["num_embeddings"], depth=n, seed=seed, device="cpu"
-    )
-    start = time.perf_counter()
-    net = studies.trained(TransformerPrior(config), config, model, steps)
-    numbers = {
-        "seconds": time.perf_counter() - start,
-        "parameters": sum(p.numel() for p in net.model.parameters()),
-    }
-    z = net.model.sample(DRAWN, 7, 7, seed=seed)
-    return judged(numbers, net, model, in_parts(model.decode, z))
-
-
-def judged(numbers: dict[str, Any], net: Trainer, model: Any, drawn: Tensor) -> Parts:
-    """Add what codes cost under a prior, and how far samples are from real images."""
+    drawn = in_parts(model.decode, net.model.sample(DRAWN, 7, 7 * n, seed=seed))
     numbers |= {**studies.prices(net, model), **studies.scores({"samples": drawn})}
     return studies.parts(numbers, {"samples": drawn[:SHOWN]})
+
+
+def prior_of(name: str, coder: VQVAETrainer, lr: float, seed: int) -> tuple:
+    """Return a model of codes as a prior takes them, and the prior with its config."""
+    K, n = coder.config.num_embeddings, coder.config.num_codebooks
+    common = {"lr": lr, "seed": seed, "device": "cpu"}
+    if name == "transformer":
+        of_codes = TransformerConfig(num_embeddings=K, depth=n, **common)
+        return coder.model, TransformerPrior(of_codes), of_codes
+    layers = 7 * n - 1  # so many see all earlier codes
+    of_grid = PriorConfig(num_embeddings=n * K, layers=layers, **common)
+    return OneBook(coder.model, n), PixelCNN(of_grid), of_grid
+
+
+def search_rates(fields: dict[str, Any], steps: Steps, seed: int) -> Parts:
+    """Try three learning rates of each prior: bits for codes of held-out images."""
+    trainer = studies.autoencoder(config_of(fields, seed), steps["model"])
+    fit, judge = held_out(studies.data()[0])
+    bits: dict[str, list[float]] = {}
+    for name, rates in PRIORS.items():
+        for lr in rates:
+            coded, net, config = prior_of(name, trainer, lr, seed)
+            learner = Trainer(net, config)
+            learner.fit(create_code_loader(config, coded, fit), steps=steps["prior"])
+            loader = create_code_loader(config, coded, judge, train=False)
+            found = learner.evaluate(loader)["bits_per_image"]
+            bits.setdefault(name, []).append(found)
+    return studies.parts({"MSE": test_error(trainer), "bits of each": bits})
+
+
+def best_rates() -> dict[str, float]:
+    """Return prior -> the rate with the fewest bits, once the search is stored."""
+    return {
+        name: PRIORS[name][bits.index(min(bits))]
+        for study in stored_studies("rival-rates-")
+        for name, bits in study.numbers["bits of each"].items()
+    }
+
+
+def priors(
+    fields: dict[str, Any], steps: Steps, seed: int, rates: dict[str, float]
+) -> Parts:
+    """Price and sample the codes of one method under two kinds of prior."""
+    trainer = studies.autoencoder(config_of(fields, seed), steps["model"])
+    numbers, drawn = {"MSE": test_error(trainer)}, {}
+    for name, lr in rates.items():
+        coded, net, config = prior_of(name, trainer, lr, seed)
+        start = time.perf_counter()
+        learner = studies.trained(net, config, coded, steps)
+        trained = time.perf_counter()
+        grid = coded.encode(studies.data()[1].floats(slice(1))).shape[1:3]
+        z = net.sample(DRAWN, *grid, seed=seed)
+        found = {
+            "seconds of training": trained - start,
+            "seconds of drawing": time.perf_counter() - trained,
+            "parameters": sum(p.numel() for p in net.parameters()),
+            **studies.prices(learner, coded),
+        }
+        numbers |= {f"{name}, {what}": number for what, number in found.items()}
+        drawn[name] = in_parts(coded.decode, z)
+    shown = {name: images[:SHOWN] for name, images in drawn.items()}
+    return studies.parts(numbers | studies.scores(drawn), shown)
