@@ -39,6 +39,7 @@ def browser() -> Iterator[sync_api.Browser]:
 def page(browser) -> Iterator[sync_api.Page]:
     """An empty page, 1280 px wide; a script's error fails the test."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(chromium.PATIENCE)
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     yield page

@@ -82,12 +82,12 @@ def codes(page, station: str, which: int = 0) -> list[int]:
 
 def settled(page, station: str, words: str) -> None:
     found = f"document.querySelector('.station.{station} .said').textContent.includes('{words}')"
-    page.wait_for_function(found, timeout=chromium.PATIENCE)
+    page.wait_for_function(found)
 
 
 def open_station(page, station: str) -> None:
     page.locator(f"[role=tab][id$=tab-{station}]").click()
-    page.wait_for_selector(f".station.{station} :is(.grid, .fields)", state="visible", timeout=chromium.PATIENCE)
+    page.wait_for_selector(f".station.{station} :is(.grid, .fields)", state="visible")
 
 
 def stroke(page) -> None:
@@ -103,7 +103,7 @@ def stroke(page) -> None:
     assert state(page, "lab.state.image !== null")
     row = "document.querySelector('.models tbody tr:last-child td:last-child')"  # what comes last
     priced = f"{row}.textContent !== '' && document.querySelector('.vq-lab').lab.waiting.size === 0"
-    page.wait_for_function(priced, timeout=chromium.PATIENCE)
+    page.wait_for_function(priced)
 
 
 @torch.no_grad()
@@ -147,6 +147,7 @@ def test_keys_alone_draw_and_what_they_do_is_said(shown):
 def test_a_finger_draws_and_scrolls_nothing(browser, address):
     context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     page = context.new_page()
+    page.set_default_timeout(chromium.PATIENCE)
     only_from(page, address)
     page.goto(f"{address}/chapters/lab.html")
     page.wait_for_selector(".vq-lab .pad")
@@ -171,7 +172,7 @@ def test_another_code_changes_the_picture_and_undo_brings_it_back(shown):
     before = shown.evaluate(pixels)
     cell = shown.locator(".station.edit .grid").first.locator("td").nth(24)
     cell.press("Enter")
-    shown.wait_for_selector(".atlas button", timeout=chromium.PATIENCE)
+    shown.wait_for_selector(".atlas button")
     assert shown.locator(".atlas button").first.get_attribute("aria-label") == f"code {first[24]}"  # most like itself
     shown.locator(".atlas button").last.press("Enter")
     settled(shown, "edit", "1 cell has changed")
@@ -295,7 +296,7 @@ def test_a_model_trained_in_the_page_is_drawn_and_edited_with_beside_the_shipped
     shown.evaluate("document.querySelector('.vq-lab').lab.worker.terminate()")
     shown.evaluate("document.querySelector('.vq-lab').lab.worker = null")
     shown.locator(".station.edit .grid td").first.click()
-    shown.wait_for_selector(".atlas button", timeout=chromium.PATIENCE)
+    shown.wait_for_selector(".atlas button")
     assert shown.locator(".atlas button").count() == 32
 
 
@@ -329,7 +330,7 @@ def test_every_station_fits_the_screen_and_can_be_read_in_either_theme(shown, wi
         if station == "edit":
             settled(shown, "edit", "before")
             shown.locator(".station.edit .grid td").first.click()
-            shown.wait_for_selector(".atlas button", timeout=chromium.PATIENCE)
+            shown.wait_for_selector(".atlas button")
         if station == "write":
             shown.get_by_role("button", name="Write all").click()
             settled(shown, "write", "All 49")

@@ -40,7 +40,7 @@ def address(tmp_path_factory):
 
 def ended(page, n: int = 0) -> dict:
     """Wait until a run's last step, and return its last entry."""
-    page.wait_for_function(f"station.runs[{n}].history.at(-1)?.step === 100", timeout=chromium.PATIENCE)
+    page.wait_for_function(f"station.runs[{n}].history.at(-1)?.step === 100")
     return page.evaluate(f"station.runs[{n}].history.at(-1)")
 
 
@@ -49,7 +49,7 @@ def test_a_model_learns_by_keyboard_and_pausing_stops_all_work(page, address):
     page.get_by_role("button", name="Train").focus()
     page.keyboard.press("Enter")
     run = page.get_by_role("region", name="Run 1")
-    page.wait_for_function("station.runs[0]?.history.at(-1)?.step >= 5", timeout=chromium.PATIENCE)
+    page.wait_for_function("station.runs[0]?.history.at(-1)?.step >= 5")
     page.evaluate("station.stop()")
     page.wait_for_timeout(500)
     steps = page.evaluate("station.runs[0].history.at(-1).step")
@@ -93,7 +93,7 @@ def test_ten_runs_leave_no_thread_and_no_memory_behind(page, address):
     inside, held = page.context.new_cdp_session(page), []
     for _ in range(10):
         page.get_by_role("button", name="Train").click()
-        page.wait_for_function("station.runs[0]?.history.length > 1", timeout=chromium.PATIENCE)
+        page.wait_for_function("station.runs[0]?.history.length > 1")
         page.get_by_role("button", name="Remove").click()
         inside.send("HeapProfiler.collectGarbage")
         usage = inside.send("Runtime.getHeapUsage")
@@ -110,7 +110,7 @@ def test_the_station_fits_and_axe_finds_nothing(page, address, scripts, theme, w
     page.set_viewport_size({"width": width, "height": 900})
     page.goto(f"{address}/{theme}.html#train?{QUICK}")
     page.get_by_role("button", name="Train").click()
-    page.wait_for_function("station.runs[0]?.history.length > 1", timeout=chromium.PATIENCE)
+    page.wait_for_function("station.runs[0]?.history.length > 1")
     page.evaluate("station.stop()")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     page.add_script_tag(path=vendor.AXE)
