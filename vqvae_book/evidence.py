@@ -182,5 +182,6 @@ def _nats(stored: Mapping, key: str, number: str) -> float:
 
 def origins(results: Sequence[Result]) -> str:
     """Say how many results there are, and with what and when they were made."""
-    made = {f"torch {r.provenance['torch']}, {r.provenance['date']}" for r in results}
+    facts = [[r.provenance[x] for x in ("torch", "precision", "date")] for r in results]
+    made = {f"torch {', '.join(of).replace('torch.', '')}" for of in facts}
     return f"{len(results)}, with {'; '.join(sorted(made))}."
