@@ -111,13 +111,11 @@ def rivals() -> dict[str, Experiment]:
         add(f"{method}-b{bits:02d}", rival, **given)
         if (method, bits) == ("vq", 10):  # with the rate that is not steady
             add("fast-vq-b10", rival, **given | {"fields": settings(method, bits)[-1]})
-        if bits == 10 and seed in LEARNED.get(method, ()):
-            rates = best_rates()
-            if rates:
-                add(f"priors-{method}-b10", priors, **given, rates=rates)
-            elif method == "vq" and seed == 0:
-                given["steps"] = {"model": 1404, "prior": 468}
-                add("rates-vq-b10", search_rates, **given)
+        if (method, bits, seed) == ("vq", 10, 0):
+            shorter = given | {"steps": {"model": 1404, "prior": 468}}
+            add("rates-vq-b10", search_rates, **shorter)
+        if bits == 10 and seed in LEARNED.get(method, ()) and (rates := best_rates()):
+            add(f"priors-{method}-b10", priors, **given, rates=rates)
     return found
 
 
