@@ -103,6 +103,7 @@ def rivals() -> dict[str, Experiment]:
         given = {"method": method, "bits": bits, "steps": 468, "seed": SEARCH_SEED}
         add(f"search-{method}-b{bits:02d}", search, **given)
     sizes = *itertools.product(BITS, METHODS), (8, "vq"), (9, "vq")  # the line to beat
+    rates = best_rates()
     for seed, (bits, method) in itertools.product(SEEDS, sizes):
         if (fields := best(method, bits)) is None:
             continue
@@ -114,7 +115,7 @@ def rivals() -> dict[str, Experiment]:
         if (method, bits, seed) == ("vq", 10, 0):
             shorter = given | {"steps": {"model": 1404, "prior": 468}}
             add("rates-vq-b10", search_rates, **shorter)
-        if bits == 10 and seed in LEARNED.get(method, ()) and (rates := best_rates()):
+        if bits == 10 and seed in LEARNED.get(method, ()) and rates:
             add(f"priors-{method}-b10", priors, **given, rates=rates)
     return found
 
