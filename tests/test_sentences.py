@@ -51,6 +51,7 @@ TURNS = {
     ],
     "beta_matters_less": [
         ("by_beta", betas(), "holds: 1% against 50%", betas(b4=(0.2, 0.3)), "does not hold"),
+        ("larger", runs(0.0995, 0.1095), "does not hold: 1% against 0%", runs(0.05, 0.055), "holds"),
         ("by_beta", betas(b4=(0.15, 0.165)), "not decided", betas(), "holds"),
     ],
     "beta_pulls": [
@@ -78,7 +79,7 @@ TURNS = {
 
 @pytest.mark.parametrize("judge", sentences.SENTENCES.values(), ids=lambda judge: judge.__name__)
 def test_each_verdict_turns_round_with_the_runs(judge):
-    usual = Runs(FADING, betas(), [])
+    usual = Runs(FADING, betas(), runs(0.05, 0.055), [])
     for field, given, begins, turned, otherwise in TURNS[judge.__name__]:  # every sentence has its cases
         found, other = (judge(usual._replace(**{field: of})) for of in (given, turned))
         assert found.startswith(begins) and other.startswith(otherwise) and found != other
@@ -86,4 +87,4 @@ def test_each_verdict_turns_round_with_the_runs(judge):
 
 def test_a_gap_that_was_not_stored_is_read_off_the_last_window():
     at = {0.25: runs(0.1, vq_loss=0.5), 4.0: runs(0.1, vq_loss=2.0), 0.0: []}
-    assert sentences.beta_pulls(Runs(FADING, at, [])) == "holds: 4 times"  # .5 / .25 = 2 against 2 / 4 = .5
+    assert sentences.beta_pulls(Runs(FADING, at, [], [])) == "holds: 4 times"  # .5 / .25 = 2 against 2 / 4 = .5

@@ -86,6 +86,7 @@ def colors() -> dict[str, Experiment]:
         for beta in (0.0, 0.25, 4.0):
             name = f"fashion-b{beta:g}"
             add(name, 234, FASHION, num_embeddings=64, commitment_cost=beta)
+        add("fashion-short-K0256", 234, FASHION, num_embeddings=256)
     return found
 
 

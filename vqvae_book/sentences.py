@@ -23,6 +23,7 @@ class Runs(NamedTuple):
 
     by_size: Mapping[int, Sequence[Result]]  # K, ascending, 64 among them
     by_beta: Mapping[float, Sequence[Result]]  # beta 0, 0.25 and 4, with 64 codes
+    larger: Sequence[Result]  # as those with beta 0.25, with more codes
     measured: Sequence[Result]  # of these the geometry of the codebook is known
 
 
@@ -50,9 +51,8 @@ def in_use(runs: Runs) -> str:
 
 def beta_matters_less(runs: Runs) -> str:
     """Judge whether beta 4 in place of 0.25 changes the error less than the next K."""
-    larger = min(K for K in runs.by_size if K > 64)
     of_beta = _ratios(runs.by_beta[4.0], runs.by_beta[0.25])
-    of_size = _ratios(runs.by_size[larger], runs.by_size[64])
+    of_size = _ratios(runs.larger, runs.by_beta[0.25])
     moved = [[abs(ratio - 1) for ratio in part] for part in (of_beta, of_size)]
     shares = [f"{100 * fmean(part):.0f}%" for part in moved]
     return f"{compared(*moved, *WORDS)}: {shares[0]} against {shares[1]}"
