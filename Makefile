@@ -83,7 +83,7 @@ runs: env  ## train the stored runs that are missing (needs MNIST; resumes if it
 sweep: env  ## train only the runs of the sweep over K and beta, two at a time
 	@$(BIN)/python -m vqvae_book.experiments --list sweep- | xargs -r -n 1 -P 2 $(BIN)/python -m vqvae_book.experiments
 
-pretrained: env  ## train the shipped models that are missing (needs MNIST; an hour on one core)
+pretrained: env  ## train the shipped models that are missing (needs MNIST; an hour and a half on one core)
 	@$(BIN)/python -m vqvae_book.pretrained
 
 verify-runs: env  ## train one stored run again and compare: make verify-runs RUN=ema-468-seed0

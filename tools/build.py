@@ -48,7 +48,8 @@ def data_listing() -> list[tuple[str, int]]:
     """Names and sizes of the data on disk: where none lies there, what a chapter showed came from the stand-in."""
     # `vqvae_lib.data.data_root`'s rule, without the seconds that importing torch takes; a test compares the two.
     root = Path(os.environ.get("VQVAE_DATA") or Path.home() / ".cache" / "vqvae_lib" / "data")
-    return sorted((path.name, path.stat().st_size) for path in root.glob("*/raw/*-ubyte*"))
+    found = [*root.glob("*/raw/*-ubyte*"), *root.glob("cifar-*/*_batch*")]
+    return sorted((path.name, path.stat().st_size) for path in found)
 
 
 def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
