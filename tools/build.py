@@ -48,8 +48,7 @@ def data_listing() -> list[tuple[str, int]]:
     """Names and sizes of the data on disk: where none lies there, what a chapter showed came from the stand-in."""
     # `vqvae_lib.data.data_root`'s rule, without the seconds that importing torch takes; a test compares the two.
     root = Path(os.environ.get("VQVAE_DATA") or Path.home() / ".cache" / "vqvae_lib" / "data")
-    found = [*root.glob("*/raw/*-ubyte*"), *root.glob("cifar-*/*_batch*")]
-    return sorted((path.name, path.stat().st_size) for path in found)
+    return sorted((p.name, p.stat().st_size) for kind in ("*/raw/*-ubyte*", "cifar*/*batch*") for p in root.glob(kind))
 
 
 def code_cells(notebook: NotebookNode) -> list[NotebookNode]:

@@ -1,5 +1,7 @@
 """Answers to the exercises of chapter 6."""
 
+import math
+
 import torch
 
 
@@ -43,10 +45,12 @@ WRONG = {
         lambda *grids: price(*grids, extra=0),
         lambda *grids: price(*grids, context=lambda grids, K: torch.zeros_like(grids)),
         lambda *grids: price(*grids, context=lambda grids, K: grids),
+        lambda *grids: price(*grids, context=lambda grids, K: grids.roll(-1, 1)),
     ],
     "6.4": [
         lambda *grids: surprise(*grids).mean(),
         lambda *grids: surprise(*grids, extra=0),
         lambda *grids: surprise(*grids, place=torch.zeros_like),
+        lambda *grids: surprise(*grids) * math.log(2),
     ],
 }

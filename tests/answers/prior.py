@@ -50,6 +50,7 @@ WRONG = {
         lambda *case: encoded(*case, cut_short=9),
         lambda *case: encoded(*case, turned=True),
         lambda *case: encoded(*case)[:-1],
+        lambda *case: encoded(*case) + "0",
         lambda *case: int(encoded(*case), 2),
     ],
     "8.4": [0, 175, 15, 60],

@@ -44,6 +44,8 @@ def price(answer: Callable) -> str | None:
     striped = [grids[:, :1].expand(-1, 7, -1).contiguous() for grids in (train, test)]
     if not bits(*striped) < 0.5 * 49 * 3:
         return "If all rows repeat the first, the code above should save more bits."
+    if bits(*striped) < 0.99 * 7 * 3:
+        return "That is less than the first row costs: does it look at later codes?"
     return None
 
 
@@ -51,11 +53,15 @@ def price(answer: Callable) -> str | None:
 def surprise(answer: Callable) -> str | None:
     usual = torch.arange(49).view(1, 7, 7) % 8
     train, grids = usual.repeat(500, 1, 1), torch.cat([usual, usual.roll(1, 2)])
-    bits = guarded(lambda: torch.as_tensor(answer(train, grids, 8)).double())()
+    bits_of = guarded(lambda *case: torch.as_tensor(answer(*case)).double())
+    bits = bits_of(train, grids, 8)
     if bits.shape != (2,):
         return f"For 2 images it returned the shape {tuple(bits.shape)}."
     if not bits.isfinite().all():
         return "A code that never occurred at a position must have a finite cost there."
     if bits[1] < bits[0] + 49:
         return "The usual codes in unusual positions should cost many more bits."
+    train = torch.randint(8, (3000, 7, 7))
+    if not bits_of(train, train[:50], 8).mean() > 0.9 * 49 * 3:
+        return "Random codes should cost 3 bits each. Are the logarithms to base 2?"
     return None

@@ -68,7 +68,9 @@ def encoded(answer: Callable) -> str | None:
         value = int("0" + message, 2) << (12 * 16 - len(message))
         if not low <= value < low + width:
             return "A message is outside the last interval: its codes are lost."
-        if len(message) > 12 * 16 - math.log2(width) + 1:
+        cuts = range(12 * 16, -1, -1)  # last places that a fraction can do without
+        cut = next(cut for cut in cuts if -(-low >> cut) << cut < low + width)
+        if len(message) > 12 * 16 - cut:
             return "There is a shorter binary fraction in the last interval."
     return None
 
