@@ -13,6 +13,7 @@ EVEN = WORSE | {16: {0.25: [2, 2, 2], 2: [1, 1, 1]}}
 USED, UNUSED = [9.0, 8, 7], [0.1, 0.2, 0.0]
 REST = {"a": True, "b": True}
 LOW, HIGH = [1.0, 2], [3.0, 4]
+TEXT = "a claim", "a source"
 SIZES, ERRORS = (100, 50), ([1.0, 1], [2.0, 2])
 
 # For each claim: arguments, how the verdict begins, and arguments of which it must begin otherwise.
@@ -20,11 +21,11 @@ TURNS = {
     "straight_through": [(([0.02, 0.03], 9), "holds", ([0.02, 0.6], 9), "does not hold")],
     "moving_averages": [
         (([1, 2], [3, 4], 9), "holds: the lower", ([3, 4], [1, 2], 9), "does not hold"),
-        (([1, 3], [2, 4], 9), "holds for the first half", ([1, 2], [3, 4], 9), "holds: the lower"),
+        (([1, 3], [2, 4], 9), "depends on the half", ([1, 2], [3, 4], 9), "holds: the lower"),
     ],
     "any_beta": [
-        ((WORSE,), "does not hold: the errors at β = 2 differ", (EVEN,), "holds"),
-        (({K: {0.25: e[2], 2: e[0.25]} for K, e in WORSE.items()},), "does not hold", (EVEN,), "holds"),
+        ((WORSE,), "depends on the scale of β: on ours, those at β = 2 differ", (EVEN,), "holds"),
+        (({K: {0.25: e[2], 2: e[0.25]} for K, e in WORSE.items()},), "depends on the scale", (EVEN,), "holds"),
     ],
     "large_codebook": [
         ((SIZES, ERRORS, [100, 96], [9, 9]), "depends on start", (SIZES, ERRORS, [100, 95], [9, 9]), "holds, with")
@@ -54,7 +55,7 @@ TURNS = {
         (([-0.1, -0.4], [-0.1], False), "depends on the prior: it holds under learned", ([-0.1], [-0.1], 0), "holds"),
     ],
     "codes_are_used": [
-        (({"a": USED, "b": USED},) * 3, "holds in each", ({"a": UNUSED, "b": UNUSED},) * 3, "does not hold"),
+        (({"a": USED, "b": USED},) * 3, "holds in each setting, a", ({"a": UNUSED, "b": UNUSED},) * 3, "does not hold"),
         (
             ({"a": USED, "b": UNUSED},) * 3,
             "depends on which is first: used with a",
@@ -72,12 +73,12 @@ TURNS = {
         ),
         ((*({"a": USED},) * 2, {"a": False}), "not decided; not decided", (*({"a": USED},) * 2, REST), "does not"),
     ],
-    "rotation_helps": [
-        (({6: HIGH}, {6: LOW}, {6: [0.5]}), "holds", ({6: LOW}, {6: LOW}, {6: [0.5]}), "does not hold"),
+    "beats_plain_codes": [
+        ((*TEXT, {6: LOW}, {6: HIGH}, {6: [0.5]}), "holds", (*TEXT, {6: LOW}, {6: LOW}, {6: [0.5]}), "does not hold"),
         (
-            ({6: HIGH, 9: LOW}, {6: LOW, 9: LOW}, {6: [0.5]}),
+            (*TEXT, {6: LOW, 9: LOW}, {6: HIGH, 9: LOW}, {6: [0.5]}),
             "depends on the number of codes: lower with 64 codes and a tie with 512",
-            ({6: HIGH, 9: HIGH}, {6: LOW, 9: LOW}, {6: [0.5]}),
+            (*TEXT, {6: LOW, 9: LOW}, {6: HIGH, 9: HIGH}, {6: [0.5]}),
             "holds",
         ),
     ],
