@@ -66,7 +66,12 @@ RIGHT = {
 WRONG = {
     "5.1": [0.01, 0.005, 0.0004, learning_rate(0.3 / 2, 0.01)],
     "5.2": [against_gray, all_equal, lambda x, x_recon: False, lambda x, x_recon: True],
-    "5.3": [lambda a, b: (unpaired(a, b), paired(a, b)), lambda a, b: (paired(a, b),) * 2, lambda a, b: None],
+    "5.3": [
+        lambda a, b: (unpaired(a, b), paired(a, b)),
+        lambda a, b: (paired(a, b),) * 2,
+        lambda a, b: 1.0,
+        lambda a, b: None,
+    ],
     "5.4": [codes_move_in_each_part, unweighted, lambda model, x, parts: None],
     "5.5": [0.9, 0.9**4, 0.975, 0.99],
 }
